@@ -1,0 +1,188 @@
+"""The functions behind the command line, for Python. Bad input raises `antaeus.errors.UserError`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from antaeus import config as configuration
+from antaeus.config import RunConfig
+from antaeus.errors import UserError
+from antaeus.recipes import RECIPES
+from antaeus.recipes.base import Recipe
+from antaeus.types import Source, TaskSet, to_json
+
+Watch = Callable[[str, Mapping[str, Any]], None]
+
+
+def _ignore(kind: str, about: Mapping[str, Any]) -> None:
+    pass
+
+
+def run(
+    recipe: str = "", *, run_dir: str | Path | None = None, config: str | Path | None = None, watch: Watch = _ignore,
+    stop: Callable[[], bool] = lambda: False, dry_run: bool = False, **given: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Improve a model by `recipe` and return the run's summary (see `summary.json` in docs/architecture.md).
+
+    `given` holds keys of the run (model, tasks, seed, ...) and of the recipe (rounds, prompts, samples, lr, ...). `run_dir` is made;
+    it may not hold another run. With `dry_run` everything is checked and loaded, and nothing is run or written.
+    """
+    settings, method = configuration.configure(recipe, given, Path(config) if config else None)
+    tasks = _tasks(settings, method)
+    folder = Path(run_dir) if run_dir else _fresh_folder(method)
+    if not dry_run:
+        _claim(folder, configuration.write(settings, method), tasks)
+    engine = _engine(settings)
+    if dry_run:
+        return _plan(settings, method, tasks, engine)
+    try:
+        return _improve(settings, method, tasks, engine, folder, watch, stop)
+    except UserError:
+        _release(folder)
+        raise
+
+
+def resume(run_dir: str | Path, *, watch: Watch = _ignore, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Carry on a run that was interrupted or killed, to the result it would have had. A finished run is returned as it is."""
+    folder = Path(run_dir)
+    if not (folder / "config.toml").is_file():
+        raise UserError(f"{folder}: not a run directory (it has no config.toml)")
+    if (folder / "summary.json").is_file():
+        return {**json.loads((folder / "summary.json").read_text(encoding="utf-8")), "run_dir": str(folder)}
+    settings, method = configuration.configure("", {}, folder / "config.toml")
+    tasks = _tasks(settings, method)
+    if (folder / "tasks.sha256").read_text(encoding="utf-8").strip() != _fingerprint(tasks):
+        raise UserError(f"{folder}: the tasks have changed since the run was started; restore their files, or start a new run")
+    return _improve(settings, method, tasks, _engine(settings), folder, watch, stop)
+
+
+def list(recipe: str = "") -> dict[str, Any]:
+    """All recipes with a line each; or the keys of one recipe with default, help and range."""
+    if not recipe:
+        return {name: {"rung": r.rung, "source": r.source.value, "title": r.title} for name, r in RECIPES.items()}
+    if recipe not in RECIPES:
+        raise UserError(f"unknown recipe {recipe!r}{configuration.suggest(recipe, RECIPES)}; there are {', '.join(RECIPES)}")
+    return {f.name: {"default": f.default, **f.metadata} for kind in (RECIPES[recipe], RunConfig) for f in dataclasses.fields(kind)}
+
+
+def report(run_dir: str | Path) -> Path:
+    """Write `report.html` of a run, finished or not, and return its path."""
+    from antaeus.report.page import write_report
+
+    return write_report(Path(run_dir))
+
+
+def eval(model: str, tasks: str, *, run_dir: str | Path | None = None, **given: Any) -> dict[str, Any]:
+    """Greedy accuracy of a model (a name, a folder, a version of a run) on the exam tasks of a set, with its interval."""
+    from antaeus.guard.gate import tally
+    from antaeus.loop import take
+
+    settings, _ = configuration.configure("ttrl", {**given, "model": model, "tasks": tasks})
+    loaded = _load_tasks(settings)
+    _, verdicts = take(_engine(settings), loaded.exam, loaded.exam_vault, loaded)
+    return {"model": model, "tasks": loaded.name, **tally(verdicts)}
+
+
+# --- what they stand on -------------------------------------------------------------------------------------------------
+
+
+def _improve(
+    settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path, watch: Watch, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    from antaeus.loop import improve
+    from antaeus.store.run import RunDir
+
+    directory = RunDir(folder)
+    try:
+        summary = improve(settings, method, engine, tasks, directory, watch, stop)
+    finally:
+        directory.close()
+        report(folder)
+    return {**summary, "run_dir": str(folder)}
+
+
+def _engine(settings: RunConfig) -> Any:
+    from antaeus.engine.local import LocalEngine
+
+    return LocalEngine(
+        settings.model, device=settings.device or None, dtype=settings.dtype or None, lora=settings.lora, seed=settings.seed
+    )
+
+
+def _tasks(settings: RunConfig, method: Recipe) -> TaskSet:
+    tasks = _load_tasks(settings)
+    if method.source is Source.GROUND:
+        without = [t.id for t in tasks.practice if t.id not in tasks.practice_vault]
+        if without:
+            raise UserError(
+                f"{method.name} learns from sealed answers, and {len(without)} of {len(tasks.practice)} practice tasks have none "
+                f"(first: {without[0]!r}); add an answer to each, or use a recipe that needs none, such as ttrl"
+            )
+    return tasks
+
+
+def _load_tasks(settings: RunConfig) -> TaskSet:
+    from antaeus.propose.sets import load
+
+    return load(
+        settings.tasks, seed=settings.seed, practice=settings.practice or None, anchor=settings.anchor or None, exam=settings.exam or None,
+        n_practice=settings.n_practice or None, n_anchor=settings.n_anchor or None, n_exam=settings.n_exam or None,
+        max_tokens=settings.max_tokens or None, stop=[settings.stop] if settings.stop else None, extract=settings.extract or None,
+    )  # fmt: skip
+
+
+def _plan(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any) -> dict[str, Any]:
+    from antaeus.solve.rollout import ask
+
+    return {
+        "run": dataclasses.asdict(settings),
+        "settings": dataclasses.asdict(method),
+        "tasks": {"practice": len(tasks.practice), "anchor": len(tasks.anchor), "exam": len(tasks.exam)},
+        "rendered_prompt": engine.render(ask(tasks.practice[0], engine.chat)),
+    }
+
+
+def _fresh_folder(method: Recipe) -> Path:
+    return Path("runs") / f"{method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _claim(folder: Path, text: str, tasks: TaskSet) -> None:
+    """Make `folder` the directory of this run, or say why it cannot be."""
+    from antaeus.store.files import write_atomically
+
+    there = folder / "config.toml"
+    if there.exists():
+        same = there.read_text(encoding="utf-8") == text
+        finished = (folder / "summary.json").exists()
+        hint = (
+            "it belongs to another configuration" if not same
+            else "that run is finished" if finished else f"that run has begun: `antaeus resume {folder}`"
+        )  # fmt: skip
+        raise UserError(f"{folder}: already holds a run; {hint}{'' if same and not finished else '; choose another --run-dir'}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not an empty folder; choose another --run-dir")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "tasks.sha256", _fingerprint(tasks) + "\n")
+    write_atomically(there, text)
+
+
+def _release(folder: Path) -> None:
+    """Remove a directory in which bad input kept the first round from happening: nothing half-written stays."""
+    import shutil
+
+    if not (folder / "events.jsonl").exists() or len((folder / "events.jsonl").read_text(encoding="utf-8").splitlines()) < 2:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fingerprint(tasks: TaskSet) -> str:
+    """Of everything a run may learn from or be measured on, answers left out."""
+    parts = [to_json(task) for part in (tasks.practice, tasks.anchor, tasks.exam) for task in part]
+    return hashlib.sha256("\n".join([*parts, *tasks.stop, tasks.extract, str(tasks.max_tokens)]).encode()).hexdigest()
+
+

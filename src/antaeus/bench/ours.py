@@ -1,0 +1,69 @@
+"""Our side of the comparison: the stages of a `ttrl` round, as the loop calls them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from antaeus.bench.floor import Shape, floor, matmul_rates
+from antaeus.bench.work import Turn, Work
+from antaeus.recipes.ttrl import TTRL
+from antaeus.types import Practice, TaskSet, Vault
+
+if TYPE_CHECKING:
+    from antaeus.engine.local import LocalEngine
+
+FAINT = 1e-3  # the advantage of an attempt that would teach nothing: the peer computes it too, so we do
+
+
+def antaeus(turn: Turn, work: Work) -> None:
+    """Rounds of TTRL, each with its parts timed: sample, vote (answers, verdicts, lessons), update."""
+    import torch
+
+    from antaeus.engine.local import LocalEngine
+
+    engine = LocalEngine(work.model, dtype=work.dtype or None, device=work.device or None)
+    engine._eos = frozenset()  # an end token does not end these completions: all have the same length
+    recipe, tasks = work.recipe(), work.tasks()
+    shape = _shape(engine, work)
+    rates = matmul_rates(shape, engine.model.device)
+    turn.ready(
+        dtype=str(engine.model.dtype).removeprefix("torch."), device=str(engine.model.device), threads=torch.get_num_threads(),
+        prompt_tokens=round(shape.prompt_tokens / work.prompts, 1), matmul=rates,
+        floor=floor(shape, rates, str(engine.model.dtype).removeprefix("torch.")),
+    )  # fmt: skip
+    for round_ in range(1, work.steps + 1):
+        turn.begin()
+        turn.end(**_round(engine, recipe, tasks, round_))
+
+
+def _round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> dict[str, float]:
+    times = [time.perf_counter()]
+    groups = recipe.solve(engine, recipe.propose(tasks, round_, 0), tasks, f"0/{round_}")
+    times.append(time.perf_counter())
+    lessons = recipe.learn(groups, recipe.verify(groups, Vault(Practice, {})), None)
+    times.append(time.perf_counter())
+    trained = engine.train([replace(x, advantage=x.advantage or FAINT) for x in lessons], recipe.update(round_, tasks))
+    times.append(time.perf_counter())
+    assert trained.tokens == recipe.prompts * recipe.samples * tasks.max_tokens
+    return dict(zip(("sample", "vote", "update"), (b - a for a, b in zip(times, times[1:], strict=False)), strict=True))
+
+
+def _shape(engine: LocalEngine, work: Work) -> Shape:
+    """The sizes of a step, with the first step's prompts."""
+    config = engine.model.config.get_text_config()
+    head = config.vocab_size * config.hidden_size
+    body = sum(p.numel() for p in engine.model.get_input_embeddings().parameters())
+    ids = [engine.tokenizer.encode(text) for text in work.texts()[: work.prompts]]
+    return Shape(
+        rows=work.prompts * work.samples, tokens=work.tokens, prompt_tokens=sum(map(len, ids)), distinct_prompt_tokens=_distinct(ids),
+        hidden=config.hidden_size, inner=config.intermediate_size, head=head,
+        body=sum(p.numel() for p in engine.model.base_model.parameters()) - body,
+    )  # fmt: skip
+
+
+def _distinct(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens to read if every common beginning is read once: the nodes of the prompts' prefix tree."""
+    return len({tuple(p[: i + 1]) for p in prompts for i in range(len(p))})

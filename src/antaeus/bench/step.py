@@ -1,0 +1,168 @@
+"""One whole learning step, ours and a peer's in turn, each in a process of its own.
+
+A step samples `prompts` x `samples` completions of exactly `tokens` tokens to two-digit sums with four worked examples, votes,
+computes advantages, and updates all weights, which are then ready to be sampled from again. Both sides read the same model folder
+in the same data type and the same prompts. In a run, prompts whose attempts agree cost our update nothing; here every completion
+is learned from, as the peer learns from all. The guard's work (anchors, meters, records) is in neither.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from statistics import median
+from typing import Any
+
+from antaeus.bench.ours import antaeus
+from antaeus.bench.trl import trl
+from antaeus.bench.work import Turn, Work, serve
+from antaeus.config import configure, suggest
+from antaeus.engine import models
+from antaeus.errors import UserError
+from antaeus.propose.builtin import require_sizes
+
+PEERS: dict[str, Callable[[Turn, Work], None] | None] = {"trl": trl, "none": None}
+
+
+class Worker:
+    """A process that takes a step when it is asked to; `about` is what it said of itself when it was ready."""
+
+    def __init__(self, name: str, worker: Callable[[Turn, Work], None], work: Work) -> None:
+        context = get_context("spawn")
+        self.name = name
+        self.reports: list[dict[str, Any]] = []
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(worker, theirs, work))
+        self._process.start()
+        theirs.close()
+        self.about = self._hear()
+
+    def step(self) -> float:
+        """Let it take one step. Returns its seconds."""
+        self._pipe.send("go")
+        self.reports.append(self._hear())
+        return self.reports[-1]["seconds"]
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(5)
+        self._process.terminate()
+        self._process.join()
+
+    def _hear(self) -> dict[str, Any]:
+        try:
+            said = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            raise UserError(
+                f"the process of {self.name} ended with code {self._process.exitcode}: see above; -9 is usually a lack of memory, "
+                "then lower --prompts, --samples or --tokens"
+            ) from None
+        if isinstance(said, UserError):
+            raise said
+        return said
+
+
+def step(
+    *, model: str = "smollm2", peer: str = "trl", prompts: int = 8, samples: int = 16, tokens: int = 32, repeats: int = 3,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Seconds a step of ours and of `peer` ("trl", or "none"), measured in turn `repeats` times after a warm-up of each.
+
+    Returns plain records: `ours` and `peer` (None without one) with all `seconds`, their median, min and max, tokens a second and
+    peak resident MB; `speedup` = the peer's seconds / ours, pair by pair, and `ratio` = our median / the peer's (None without one);
+    the machine's `matmul` rates, and the `floor` they set: its seconds, and the share of it that ours reaches (1 = no faster is
+    possible). Raises `UserError` for bad sizes, an unknown peer, and one that is not installed.
+    """
+    _require(peer)
+    work = _work(model, prompts, samples, tokens, repeats)
+    with _workers(peer, work) as workers:
+        for i in range(work.steps):
+            lines = [f"{worker.name} {worker.step():.2f} s" for worker in workers]
+            say(f"{f'step {i} of {repeats}' if i else 'warm-up'}: {', '.join(lines)}")
+    return _result(work, *workers)
+
+
+def _require(peer: str) -> None:
+    if peer not in PEERS:
+        raise UserError(f"unknown peer {peer!r}{suggest(peer, PEERS)}; there are {', '.join(PEERS)}")
+    if peer != "none" and importlib.util.find_spec(peer) is None:
+        raise UserError(f"{peer} is not installed, with which a step of ours is compared: `pip install {peer}`, or --peer none")
+
+
+def _work(model: str, prompts: int, samples: int, tokens: int, repeats: int) -> Work:
+    """Checked, and with the model's folder, so that both sides read the same."""
+    require_sizes(tokens=tokens, repeats=repeats)
+    configure("ttrl", {"prompts": prompts, "samples": samples})
+    work = Work(model, prompts, samples, tokens, steps=repeats + 1)
+    if prompts > (n := len(work.tasks().practice)):
+        raise UserError(f"prompts={prompts}: there are only {n} different sums")
+    return replace(work, model=str(models.fetch(model)))
+
+
+@contextmanager
+def _workers(peer: str, work: Work) -> Iterator[list[Worker]]:
+    """Ours and the peer's, which is told the data type and device that ours chose."""
+    with ExitStack() as stack:
+        workers = [Worker("antaeus", antaeus, work)]
+        stack.callback(workers[0].close)
+        if run := PEERS[peer]:
+            about = workers[0].about
+            workers.append(Worker(peer, run, replace(work, dtype=about["dtype"], device=about["device"])))
+            stack.callback(workers[1].close)
+        yield workers
+
+
+def _result(work: Work, ours: Worker, peer: Worker | None = None) -> dict[str, Any]:
+    about = dict(ours.about)
+    matmul, floor = about.pop("matmul"), about.pop("floor")
+    mine = _measured(work, ours)
+    theirs = {"name": peer.name, **peer.about, **_measured(work, peer)} if peer else None
+    pairs = [b / a for a, b in zip(mine["seconds"], theirs["seconds"], strict=True)] if theirs else []
+    sizes = {"prompts": work.prompts, "samples": work.samples, "tokens": work.tokens, "repeats": work.steps - 1}
+    return {
+        "bench": "step", "model": work.model, **sizes, **about,
+        "ours": {**mine, "parts": _parts(ours)}, "peer": theirs,
+        "speedup": _spread(pairs) if pairs else None, "ratio": mine["median"] / theirs["median"] if theirs else None,
+        "matmul": matmul, "floor": {**floor, "share": floor["seconds"] / mine["median"]},
+    }  # fmt: skip
+
+
+def _measured(work: Work, worker: Worker) -> dict[str, Any]:
+    """All but the warm-up."""
+    seconds = [report["seconds"] for report in worker.reports[1:]]
+    rate = work.prompts * work.samples * work.tokens / median(seconds)
+    return {"seconds": seconds, **_spread(seconds), "tokens_per_s": rate, "peak_rss_mb": worker.reports[-1]["peak_rss_mb"]}
+
+
+def _parts(worker: Worker) -> dict[str, float]:
+    return {name: median(report["parts"][name] for report in worker.reports[1:]) for name in worker.reports[0]["parts"]}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """A result in a few lines of text."""
+    ours, peer, floor = result["ours"], result["peer"], result["floor"]
+    lines = [
+        "{prompts} prompts x {samples} samples x {tokens} tokens, {dtype} on {device}, {threads} threads".format(**result),
+        _line("antaeus", ours) + "  " + ", ".join(f"{name} {s:.2f}" for name, s in ours["parts"].items()),
+    ]
+    if peer:
+        lines.append(_line(f"{peer['name']} {peer['version']}", peer))
+        lines.append("antaeus is {median:.1f} times as fast ({min:.1f} to {max:.1f})".format(**result["speedup"]))
+    best = max(rate["gflops"] for rate in result["matmul"] if rate["dtype"] == result["dtype"])
+    lines.append(
+        f"arithmetic alone: {floor['seconds']:.2f} s ({floor['sample_s']:.2f} sampling, {floor['update_s']:.2f} update; products run "
+        f"at up to {best:.0f} GFLOP/s), of which a step reaches {floor['share']:.0%}"
+    )
+    return "\n".join(lines)
+
+
+def _line(name: str, side: Mapping[str, Any]) -> str:
+    return f"{name:<12}" + "{median:8.2f} s ({min:.2f} to {max:.2f}) {tokens_per_s:8.0f} tokens/s {peak_rss_mb:7d} MB".format(**side)

@@ -1,0 +1,93 @@
+"""The work of a measured step, the same for whoever does it, and the protocol by which a process does it when it is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from antaeus.errors import UserError
+from antaeus.propose.builtin import builtin
+from antaeus.recipes.ttrl import TTRL
+from antaeus.solve.rollout import ask
+from antaeus.types import TaskSet
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """`steps` steps of `prompts` x `samples` completions of `tokens` tokens with a model; `dtype` and `device` as torch names them."""
+
+    model: str
+    prompts: int
+    samples: int
+    tokens: int
+    steps: int
+    dtype: str = ""
+    device: str = ""
+
+    def recipe(self) -> TTRL:
+        return TTRL(rounds=self.steps, prompts=self.prompts, samples=self.samples, schedule="constant")
+
+    def tasks(self) -> TaskSet:
+        """Two-digit sums behind four worked examples. Without stop strings, every completion has `tokens` tokens."""
+        return replace(builtin("add2", 0, n_practice=self.prompts * self.steps), max_tokens=self.tokens, stop=())
+
+    def texts(self) -> list[str]:
+        """The prompts of all steps, in order."""
+        recipe, tasks = self.recipe(), self.tasks()
+        return [str(ask(task, chat=False)) for i in range(self.steps) for task in recipe.propose(tasks, i + 1, 0)]
+
+
+class Turn:
+    """A worker's end of the line: it says what it is, then waits before each step and reports after it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._began = 0.0
+
+    def ready(self, **about: Any) -> None:
+        self._pipe.send(about)
+
+    def begin(self) -> None:
+        self._pipe.recv()
+        self._began = time.perf_counter()
+
+    def end(self, **parts: float) -> None:
+        _synchronise()
+        self._pipe.send({"seconds": time.perf_counter() - self._began, "peak_rss_mb": peak_rss_mb(), "parts": parts})
+
+
+def serve(worker: Callable[[Turn, Work], None], pipe: Connection, work: Work) -> None:
+    """The main function of a worker's process. Standard output belongs to the result, so whatever a library prints goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the parent, which closes the line
+    os.dup2(2, 1)
+    try:
+        worker(Turn(pipe), work)
+    except UserError as err:
+        pipe.send(err)
+    except EOFError:
+        pass  # the parent has gone
+
+
+def peak_rss_mb() -> int:
+    """The largest resident set of this process so far, in MB. `ru_maxrss` would include the parent's, hence only where there is no /proc."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024 // 10**6
+    except (OSError, KeyError):
+        import resource
+        import sys
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6
+
+
+def _synchronise() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,176 @@
+"""The command line. It parses, shows and translates errors; what it does is in `antaeus.api`."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from antaeus.errors import UserError
+
+app = typer.Typer(
+    name="antaeus",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="A language model improves itself, and ground truth tells whether it really did.\n\n"
+    "Start with [bold]antaeus run ttrl[/]: the embedded model learns two-digit addition from its own majority votes.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+Model = Annotated[str | None, typer.Option(help="smollm2 (embedded), a local folder, a hub id, or tiny (random, for tests).")]
+Tasks = Annotated[str | None, typer.Option(help="Built-in tasks (add2, times, ...), gym:NAME, hub:NAME[:SPLIT], or a JSONL file.")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe, see `antaeus list`. May stand in --config instead.")] = "",
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value ..., see `antaeus list RECIPE`.")] = None,
+    model: Model = None,
+    tasks: Tasks = None,
+    practice: Annotated[str | None, typer.Option(help="JSONL of prompts to learn from; answers are not needed.")] = None,
+    anchor: Annotated[str | None, typer.Option(help="JSONL with answers, looked at every few rounds.")] = None,
+    exam: Annotated[str | None, typer.Option(help="JSONL with answers, opened once at the end.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Directory of this run; default runs/RECIPE-TIME.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything that varies.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file, such as another run's config.toml.")] = None,
+    json: Json = False,
+    dry_run: Annotated[bool, typer.Option(help="Check everything, show the first prompt, run nothing.")] = False,
+) -> None:
+    """Improve a model by a recipe.
+
+    Example: antaeus run ttrl rounds=60 lr=5e-6 --model smollm2 --tasks add2 --run-dir runs/first
+    """
+    from antaeus import api
+    from antaeus.config import parse_pairs
+
+    if "=" in recipe:  # the recipe stands in --config, and this is the first setting
+        recipe, settings = "", [recipe, *(settings or [])]
+    options = {"model": model, "tasks": tasks, "practice": practice, "anchor": anchor, "exam": exam, "seed": seed}
+    given = parse_pairs(settings or [])
+    if twice := [k for k, v in options.items() if v is not None and k in given]:
+        raise UserError(f"{twice[0]} is given twice, as {twice[0]}=... and as --{twice[0]}")
+    chosen: dict[str, Any] = {**given, **{k: v for k, v in options.items() if v is not None}}
+    with _Display(json) as show:
+        summary = api.run(recipe, run_dir=run_dir, config=config, dry_run=dry_run, watch=show, stop=show.stopped, **chosen)
+    show.finish(summary)
+
+
+@app.command()
+def resume(run_dir: Annotated[Path, typer.Argument(help="A run's directory.")], json: Json = False) -> None:
+    """Carry on a run that was interrupted or killed, to the very result it would have had."""
+    from antaeus import api
+
+    with _Display(json) as show:
+        summary = api.resume(run_dir, watch=show, stop=show.stopped)
+    show.finish(summary)
+
+
+@app.command("list")
+def list_(recipe: Annotated[str, typer.Argument(help="Show this recipe's keys.")] = "", json: Json = False) -> None:
+    """All recipes; or the keys of one, with defaults."""
+    from antaeus import api
+    from antaeus.show import recipe_table, settings_table
+
+    found = api.list(recipe)
+    if json:
+        _print_json(found)
+    else:
+        (settings_table if recipe else recipe_table)(found)
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.")]) -> None:
+    """Write a run's report: one HTML file that opens offline."""
+    from antaeus import api
+
+    typer.echo(api.report(run_dir))
+
+
+@app.command()
+def eval(
+    model: Annotated[str, typer.Argument(help="A model's name or folder, such as runs/first/versions/r060.")],
+    tasks: Annotated[str, typer.Argument(help="Built-in tasks, gym:NAME, hub:NAME, or a JSONL file with answers.")] = "add2",
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value ..., such as n_exam=100.")] = None,
+    json: Json = False,
+) -> None:
+    """Greedy accuracy of a model on sealed tasks, with its interval."""
+    from antaeus import api
+    from antaeus.config import parse_pairs
+
+    found = api.eval(model, tasks, **parse_pairs(settings or []))
+    if json:
+        _print_json(found)
+    else:
+        low, high = found["ci"]
+        failed = f", {found['infra']} gradings failed" if found["infra"] else ""
+        typer.echo(f"{found['accuracy']:.1%} of {found['n']} tasks (95 % interval {low:.1%} to {high:.1%}{failed})")
+
+
+def main() -> None:
+    """Entry point: bad input is one line and exit code 2, an interrupted run is saved and leaves 130."""
+    from antaeus.loop import Interrupted
+
+    try:
+        app(standalone_mode=True)
+    except UserError as err:
+        _die(str(err))
+    except Interrupted as err:
+        typer.echo(f"Interrupted and saved. Go on with: antaeus resume {err}", err=True)
+        raise SystemExit(130) from None
+    except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            _die(f"the disk is full ({err.filename or 'while writing'}): free some space, then `antaeus resume` the run")
+        if err.errno in (errno.EACCES, errno.EROFS):
+            _die(f"{err.filename}: cannot be written: {err.strerror}")
+        raise
+
+
+def _die(message: str) -> None:
+    typer.echo(f"antaeus: {' '.join(message.split())}", err=True)
+    raise SystemExit(2)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+class _Display:
+    """Live progress on standard error, and the first ctrl-C as a wish to stop after this round (the second stops at once)."""
+
+    def __init__(self, as_json: bool) -> None:
+        from antaeus.show import Live
+
+        self._json, self._live, self._stop = as_json, Live(), False
+
+    def __enter__(self) -> _Display:
+        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+        signal.signal(signal.SIGINT, self._before)
+
+    def __call__(self, kind: str, about: Any) -> None:
+        self._live.show(kind, about)
+
+    def stopped(self) -> bool:
+        return self._stop
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        if self._json:
+            _print_json(summary)
+        else:
+            self._live.conclude(summary)
+
+    def _interrupt(self, *_: Any) -> None:
+        if self._stop:
+            raise KeyboardInterrupt
+        self._stop = True
+        self._live.note("Stopping after this round (once more to stop at once) ...")

@@ -1,0 +1,102 @@
+"""The seam to heavy machinery: five verbs, and the plain records that cross them.
+
+A recipe, the loop and the guard know this file and nothing else of the engine. Everything that crosses is a frozen record of
+numbers, strings and tuples, so that a replica in another process or on another machine can stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from antaeus.types import Attempt, Lesson, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw completions. `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 leave the distribution whole."""
+
+    n: int = 1
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One optimiser step. Formulas and sources: `engine/losses.py`.
+
+    `aggregate`: "token" = mean over all completion tokens of the batch (DAPO, verl); "sequence" = mean over completions of
+    each one's token mean (GRPO as published); "constant" = sum over tokens / (completions x `max_tokens`) (Dr.GRPO).
+    """
+
+    lr: float
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float = 3.0
+    kl: float = 0.0
+    aggregate: Literal["token", "sequence", "constant"] = "token"
+    max_tokens: int = 256
+    temperature: float = 1.0
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Per-token log-probabilities and entropies (nats) of an attempt's own tokens under some weights."""
+
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What an update reports. `kl` is the k3 estimate to the reference where lessons carry its log-probabilities."""
+
+    loss: float
+    grad_norm: float
+    clip_fraction: float
+    kl: float
+    tokens: int
+
+
+Weights = Literal["policy", "reference"]
+
+
+class Engine(Protocol):
+    """A policy that can be sampled from and trained, and its frozen reference (the weights it was opened with)."""
+
+    chat: bool  # the model has a chat template
+    kind: Literal["weights", "adapter"]  # what `save` writes
+    context: int  # longest prompt + completion, tokens
+
+    def render(self, prompt: Prompt) -> str:
+        """The exact text the model sees for `prompt`."""
+        ...
+
+    def sample(self, prompts: Sequence[tuple[str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
+        """`how.n` attempts for each (task id, prompt), in order. Attempt i of a task depends on (`seed`, task id, i) alone."""
+        ...
+
+    def score(self, attempts: Sequence[Attempt], *, weights: Weights = "policy", temperature: float = 1.0) -> list[Scores]:
+        """Teacher-forced statistics of each attempt's tokens."""
+        ...
+
+    def train(self, lessons: Sequence[Lesson], how: Update) -> Trained:
+        """One optimiser step on `lessons`. Lessons without advantage still count in the normalisation, but cost nothing."""
+        ...
+
+    def save(self, folder: Path, *, resumable: bool = False) -> None:
+        """Write the policy as a folder other tools load; with `resumable`, also all that a later `load` needs to go on."""
+        ...
+
+    def load(self, folder: Path | None, *, resumable: bool = False) -> None:
+        """Take the weights in `folder` (None: the reference); with `resumable`, the optimiser's state too."""
+        ...
+
+
+Metrics = Mapping[str, float]

@@ -1,0 +1,189 @@
+"""Forward passes in which nothing that prompts share is computed twice, and no padding.
+
+A batch of prompts is read in up to three passes, each continuing the key/value cache of the one before: what all prompts begin
+with (the shots), once; what is left of each prompt, once; the completions of a prompt, all of them. The cache is expanded in
+between. That is plain autograd through ordinary `transformers` caches, so the same functions serve decoding and updates. Rows of
+unequal length are packed into one where the model lets us choose its attention, and padded where it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+
+from antaeus.engine.attention import install, spread
+from antaeus.errors import UserError
+
+MIN_SHARED = 8  # tokens; a shorter common beginning is not worth a pass of its own
+Ids = Sequence[int]
+
+
+class Room(DynamicLayer):
+    """A cache layer that takes packed keys and values, and that `reserve` gives room to grow in place; without room it grows by
+    concatenation and is differentiable."""
+
+    room: tuple[Tensor, Tensor] | None = None
+
+    def __init__(self, packing: Packing) -> None:
+        super().__init__()
+        self.packing = packing
+
+    def reserve(self, extra: int) -> None:
+        keys, values = self.keys, self.values
+        assert keys is not None and values is not None
+        grown = (*keys.shape[:2], keys.shape[2] + extra)
+        self.room = (keys.new_empty(*grown, keys.shape[3]), values.new_empty(*grown, values.shape[3]))
+        self.keys, self.values = self._put(keys, values, 0)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        real = self.packing.real
+        if real is not None:
+            key_states, value_states = spread(key_states, real), spread(value_states, real)
+        if self.room is None:
+            return super().update(key_states, value_states)
+        self.keys, self.values = self._put(key_states, value_states, self.get_seq_length())
+        return self.keys, self.values
+
+    def _put(self, keys: Tensor, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        assert self.room is not None
+        end = start + keys.shape[2]
+        self.room[0][:, :, start:end], self.room[1][:, :, start:end] = keys, values
+        return self.room[0][:, :, :end], self.room[1][:, :, :end]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) these rows, in this order."""
+        if self.room is None:
+            self.batch_select_indices(rows)
+            return
+        length = self.get_seq_length()
+        self.room = (self.room[0][rows], self.room[1][rows])
+        self.keys, self.values = self.room[0][:, :, :length], self.room[1][:, :, :length]
+
+
+@dataclass
+class Packing:
+    """Where the tokens of the pass under way belong, [R, S]; None while they come as rows."""
+
+    real: Tensor | None = None
+
+
+@dataclass
+class Context:
+    """What a batch of rows has read so far: which cached columns are real [R, T], next positions [R], last hidden states [R, D]."""
+
+    mask: Tensor
+    position: Tensor
+    hidden: Tensor
+    packing: Packing = field(default_factory=Packing)
+
+    def __post_init__(self) -> None:
+        self.cache = Cache(layer_class_to_replicate=lambda: Room(self.packing))  # type: ignore[arg-type]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) these rows, in this order."""
+        for layer in self.cache.layers:
+            layer.select(rows)  # type: ignore[union-attr]
+        self.mask, self.position, self.hidden = self.mask[rows], self.position[rows], self.hidden[rows]
+
+    def reserve(self, extra: int) -> None:
+        """Room for `extra` more columns in every layer: from here on the cache grows in place (inference only)."""
+        for layer in self.cache.layers:
+            layer.reserve(extra)  # type: ignore[union-attr]
+
+
+class Net:
+    """A causal language model as a body (ids to hidden states) and a head (hidden states to logits)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.body = model.base_model
+        self.head = model.get_output_embeddings()
+        self.device = model.device
+        self.packs = install(model)
+        _check(self)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., D] -> [..., V], with the scaling and soft cap some architectures put behind their head."""
+        config, logits = self.model.config.get_text_config(), self.head(hidden)
+        logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def extend(self, context: Context, ids: Tensor, real: Tensor) -> Tensor:
+        """Read `ids` [R, S] after `context` (changed in place), `real` [R, S] marking what is not padding on the right. Returns the
+        hidden states of the real tokens, row after row, [N, D]."""
+        steps = real.long().cumsum(1)
+        positions = context.position[:, None] + (steps - 1).clamp(min=0)
+        before, context.mask = context.mask, torch.cat([context.mask, real], 1)
+        context.position = context.position + steps[:, -1]
+        if not self.packs:
+            return self._read(context, ids, positions, context.mask.long())[real]
+        width = ids.shape[1]
+        causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril() & real[:, None]
+        visible = torch.cat([before[:, None].expand(-1, width, -1), causal], 2) & real[..., None]
+        if width == 1 or len(ids) == 1:
+            return self._read(context, ids, positions, visible[:, None]).flatten(0, 1)
+        context.packing.real = real
+        hidden = self._read(context, ids[real][None], positions[real][None], visible[:, None])[0]
+        context.packing.real = None
+        return hidden
+
+    def _read(self, context: Context, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=context.cache, use_cache=True)
+        return out.last_hidden_state
+
+    def prefill(self, prompts: Sequence[Ids]) -> Context:
+        """Read distinct prompts, their common beginning once. Rows of the result are the prompts, `hidden` their last states."""
+        shared = common_beginning(prompts)
+        context = self._nothing(1 if shared else len(prompts))
+        if shared:
+            self.extend(context, *pad([prompts[0][:shared]], self.device))
+            context.select(torch.zeros(len(prompts), dtype=torch.long, device=self.device))
+        ids, real = pad([p[shared:] for p in prompts], self.device)
+        context.hidden = self.extend(context, ids, real)[real.sum(1).cumsum(0) - 1]
+        return context
+
+    def _nothing(self, rows: int) -> Context:
+        mask = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
+        return Context(mask, torch.zeros(rows, dtype=torch.long, device=self.device), torch.zeros(rows, 0, device=self.device))
+
+
+def pad(rows: Sequence[Ids], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids [R, S] padded on the right with 0 and the mask of what is real, [R, S] bool."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*r, *[0] * (width - len(r))] for r in rows], dtype=torch.long, device=device).view(len(rows), width)
+    lengths = torch.tensor([len(r) for r in rows], device=device)
+    return ids, torch.arange(width, device=device) < lengths[:, None]
+
+
+def common_beginning(prompts: Sequence[Ids]) -> int:
+    """How many tokens all prompts begin with, leaving each at least one of its own; 0 where sharing does not pay."""
+    if len(prompts) < 2:
+        return 0
+    low, high = min(prompts), max(prompts)  # in lexical order the two extremes differ first
+    limit = min(map(len, prompts)) - 1
+    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), limit)
+    shared = min(shared, limit)
+    return shared if shared >= MIN_SHARED else 0
+
+
+@torch.inference_mode()
+def _check(net: Net) -> None:
+    """Refuse a model whose logits or caches do not behave as the rest of this file takes for granted."""
+    kind = net.model.config.model_type
+    ids = torch.arange(20, 36, device=net.device)[None].repeat(2, 1) % net.model.config.get_text_config().vocab_size
+    ids[1, -3:] = ids[0, 0]
+    whole = net.body(input_ids=ids, use_cache=False).last_hidden_state[:, -1]
+    if not torch.allclose(net.model(input_ids=ids, use_cache=False).logits[:, -1], net.logits(whole), rtol=1e-2):
+        raise UserError(f"model type {kind!r} computes its logits in a way this engine does not know; use another model")
+    try:
+        parts = net.prefill(ids.tolist()).hidden
+    except (AttributeError, TypeError, NotImplementedError, ValueError) as err:
+        raise UserError(f"model type {kind!r} has no key/value cache that rows can share ({err}); use another model") from err
+    if torch.cosine_similarity(whole.float(), parts.float()).min() < 0.9:  # bfloat16 rounds much on so meaningless a text
+        raise UserError(f"model type {kind!r}: reading a prompt in parts does not give what reading it whole does; use another model")

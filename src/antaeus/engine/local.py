@@ -1,0 +1,179 @@
+"""The engine on this machine: a `transformers` model on the CPU or one GPU, full fine-tuning or LoRA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from antaeus.engine import models
+from antaeus.engine.base import Sampling, Scores, Trained, Update, Weights
+from antaeus.engine.decode import Stops, decode
+from antaeus.engine.forward import Net
+from antaeus.engine.quiet import quiet
+from antaeus.engine.update import Learner, micro_batches, token_statistics
+from antaeus.errors import UserError
+from antaeus.types import Attempt, Lesson, Prompt
+
+
+class LocalEngine:
+    """`Engine` over one model in this process. `lora` is the adapter's rank, 0 = all weights are trained."""
+
+    def __init__(self, model: str, *, device: str | None = None, dtype: str | None = None, lora: int = 0, seed: int = 0) -> None:
+        where, kind = models.device_and_dtype(device, dtype)
+        causal, self.tokenizer = models.load(model, dtype=kind, device=where)
+        causal.eval()  # no dropout anywhere: the policy that learns is the policy that was sampled
+        self.peft = _with_lora(causal, lora, seed) if lora else None
+        self.model = causal
+        self.net = Net(causal)
+        self.context = models.context_length(causal)
+        self.chat = bool(self.tokenizer.chat_template)
+        self.kind: Literal["weights", "adapter"] = "adapter" if lora else "weights"
+        self.learner: Learner | None = None
+        self._trainable = {n: p for n, p in causal.named_parameters() if p.requires_grad}
+        self._reference = {n: p.detach().clone() for n, p in self._trainable.items()}
+        self._eos = _end_tokens(causal, self.tokenizer)
+        self._stops: dict[tuple[str, ...], Stops] = {}
+
+    # --- the five verbs -------------------------------------------------------------------------------------------------
+
+    def sample(self, prompts: Sequence[tuple[str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
+        ids = [(task, self._ids(task, prompt, how.max_tokens)) for task, prompt in prompts]
+        if how.stop not in self._stops:
+            self._stops[how.stop] = Stops(self.tokenizer, self._eos, how.stop)
+        width = max(len(p) for _, p in ids) + how.max_tokens
+        return decode(self.net, self._stops[how.stop], ids, how, seed=seed, max_rows=self._rows_that_fit(width))
+
+    @torch.inference_mode()
+    def score(self, attempts: Sequence[Attempt], *, weights: Weights = "policy", temperature: float = 1.0) -> list[Scores]:
+        scores: list[Scores | None] = [None] * len(attempts)
+        with self._weights(weights):
+            for batch in micro_batches(attempts, self._tokens_that_fit()):
+                rows = [(attempts[i].prompt_ids, attempts[i].ids) for i in batch]
+                logp, entropy = token_statistics(self.net, rows, temperature)
+                sizes = [len(ids) for _, ids in rows]
+                for i, p, h in zip(batch, logp.split(sizes), entropy.split(sizes), strict=True):
+                    scores[i] = Scores(tuple(p.tolist()), tuple(h.tolist()))
+        return [s for s in scores if s is not None]
+
+    def train(self, lessons: Sequence[Lesson], how: Update) -> Trained:
+        return self._learner().step(lessons, how, self._tokens_that_fit())
+
+    def save(self, folder: Path, *, resumable: bool = False) -> None:
+        if resumable:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(self._learner().state(), folder / "learner.safetensors")
+            return
+        with quiet():
+            (self.peft or self.model).save_pretrained(folder, safe_serialization=True)
+            self.tokenizer.save_pretrained(folder)
+
+    @torch.no_grad()
+    def load(self, folder: Path | None, *, resumable: bool = False) -> None:
+        if resumable and folder is not None:
+            self._learner().restore(_read(folder / "learner.safetensors"))
+            return
+        values = self._reference if folder is None else self._stored(folder)
+        for name, p in self._trainable.items():
+            p.copy_(values[name])
+        if self.learner is not None:  # its masters and moments belong to other weights
+            self.learner.close()
+            self.learner = None
+
+    # --- what they stand on ---------------------------------------------------------------------------------------------
+
+    def render(self, prompt: Prompt) -> str:
+        if isinstance(prompt, str):
+            return prompt
+        if not self.chat:
+            raise UserError("the prompts are chat messages, but the model has no chat template: use string prompts, or a chat model")
+        turns = [{"role": m.role, "content": m.content} for m in prompt]
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def _ids(self, task: str, prompt: Prompt, max_tokens: int) -> tuple[int, ...]:
+        ids = tuple(self.tokenizer.encode(self.render(prompt), add_special_tokens=isinstance(prompt, str)))
+        if not ids:
+            raise UserError(f"task {task!r}: the prompt is empty once it is tokenised")
+        if len(ids) + max_tokens > self.context:
+            raise UserError(
+                f"task {task!r}: {len(ids)} prompt tokens + max_tokens={max_tokens} exceed the model's context of {self.context}; "
+                "shorten the prompt or lower max_tokens"
+            )
+        return ids
+
+    def _learner(self) -> Learner:
+        if self.learner is None:
+            self.learner = Learner(self.net, list(self._trainable.values()))
+        return self.learner
+
+    @contextmanager
+    def _weights(self, which: Weights) -> Iterator[None]:
+        """Compute with the reference's weights inside the block, without copying any."""
+        mine = {n: p.data for n, p in self._trainable.items()}
+        try:
+            if which == "reference":
+                for n, p in self._trainable.items():
+                    p.data = self._reference[n]
+            yield
+        finally:
+            for n, p in self._trainable.items():
+                p.data = mine[n]
+
+    def _stored(self, folder: Path) -> dict[str, torch.Tensor]:
+        """The trainable weights in a folder written by `save`, by parameter name."""
+        if self.peft is None:
+            files = sorted(folder.glob("*.safetensors"))
+            values = {k: v for file in files for k, v in _read(file).items()}
+            names = {n: n for n in self._trainable}
+        else:
+            values = _read(folder / "adapter_model.safetensors")
+            names = {n: "base_model.model." + n.replace(".default.", ".") for n in self._trainable}
+        if absent := [k for k in names.values() if k not in values]:
+            raise UserError(f"{folder}: not a version of this model, {len(absent)} weights are missing (first: {absent[0]})")
+        return {n: values[k] for n, k in names.items()}
+
+    def _free_bytes(self) -> int:
+        if self.model.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.model.device)[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    def _rows_that_fit(self, width: int) -> int:
+        """Rows whose caches, copied once while rows leave, and logits take at most half of the free memory."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        cache = 2 * 2 * config.num_hidden_layers * heads * size * width * self.model.dtype.itemsize
+        return max(1, self._free_bytes() // 2 // (cache + 24 * config.vocab_size))
+
+    def _tokens_that_fit(self) -> int:
+        """Padded tokens whose activations take at most half of the free memory: about 40 hidden-sized tensors a layer."""
+        config = self.model.config.get_text_config()
+        return max(256, self._free_bytes() // 2 // (40 * config.hidden_size * config.num_hidden_layers * self.model.dtype.itemsize))
+
+
+def _end_tokens(causal, tokenizer) -> frozenset[int]:
+    """Every token that ends a completion: the tokenizer's, and those of the model's generation settings."""
+    listed = getattr(causal.generation_config, "eos_token_id", None)
+    listed = listed if isinstance(listed, list) else [listed]
+    return frozenset(i for i in [tokenizer.eos_token_id, *listed] if i is not None)
+
+
+def _with_lora(causal, rank: int, seed: int):
+    """Freeze the model and put LoRA adapters (alpha = 2 x rank) on every linear layer but the head. Returns the PEFT wrapper."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(causal, config, autocast_adapter_dtype=False)
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(file)
+    except Exception as err:  # safetensors raises its own errors, OSError and ValueError for damaged files
+        raise UserError(f"{file}: cannot be read as safetensors ({err}); the file is missing or damaged") from err

@@ -1,0 +1,46 @@
+"""Policy-gradient losses on flat token vectors. Every tensor here is [N]: the N completion tokens of a batch, rows one after another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antaeus.engine.base import Update
+
+
+def clipped_surrogate(logp: Tensor, old: Tensor, advantage: Tensor, how: Update) -> tuple[Tensor, Tensor]:
+    """PPO's clipped loss with asymmetric bounds (DAPO, 2503.14476) and dual clip (1912.09729 eq. 5).
+
+    L = -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A); where A < 0, also L = min(L, -dual_clip * A). `dual_clip` 0 turns
+    the second bound off. Returns the loss per token and whether a bound was active, both [N].
+    """
+    ratio = torch.exp(logp - old)
+    free = -ratio * advantage
+    bounded = -ratio.clamp(1 - how.clip_low, 1 + how.clip_high) * advantage
+    loss = torch.maximum(free, bounded)
+    clipped = bounded > free
+    if how.dual_clip:
+        ceiling = -how.dual_clip * advantage
+        over = (advantage < 0) & (loss > ceiling)
+        loss, clipped = torch.where(over, ceiling, loss), clipped | over
+    return loss, clipped
+
+
+def k3(logp: Tensor, ref: Tensor) -> Tensor:
+    """Schulman's k3 estimate of KL(policy || reference) per token: e^d - d - 1 with d = ref - logp, clamped to [-10, 10] as verl does."""
+    d = ref - logp
+    return (d.exp() - d - 1).clamp(-10, 10)
+
+
+def token_weights(lengths: Tensor, how: Update) -> Tensor:
+    """The weight of each token, [N], so that the weighted sum over a whole batch is the aggregate of `Update.aggregate`.
+
+    `lengths` [R] holds the completions' lengths. Weights sum over any split of the batch, hence micro-batches do not matter.
+    """
+    lengths = lengths.float()
+    per_row = {
+        "token": lambda: torch.ones_like(lengths) / lengths.sum(),
+        "sequence": lambda: 1 / (lengths * len(lengths)),
+        "constant": lambda: torch.ones_like(lengths) / (len(lengths) * how.max_tokens),
+    }[how.aggregate]()
+    return per_row.repeat_interleave(lengths.long())

@@ -1,0 +1,181 @@
+"""Updates: one packed forward and backward over a batch of completions, and the optimiser behind it.
+
+Prompts are computed once for all their completions, logits only where there is loss, in chunks that are recomputed in the
+backward pass, so that the largest tensor is chunk x vocabulary. Weights compute in the model's data type (bfloat16 where that is
+fast); the optimiser works on float32 masters, without which steps of 1e-6 would round to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from antaeus.engine.base import Trained, Update
+from antaeus.engine.draw import statistics
+from antaeus.engine.forward import Net, pad
+from antaeus.engine.losses import clipped_surrogate, k3, token_weights
+from antaeus.types import Attempt, Lesson
+
+CHUNK = 512  # tokens whose logits exist at once: 100 MB in float32 for a vocabulary of 49k
+
+Row = tuple[tuple[int, ...], tuple[int, ...]]
+"""Prompt ids and completion ids."""
+
+
+def logprobs(net: Net, rows: Sequence[Row], temperature: float) -> Tensor:
+    """Log-probabilities of all completion tokens, [N] float32, row after row; differentiable."""
+    chunks = zip(*(t.split(CHUNK) for t in _states(net, rows)), strict=True)
+    return torch.cat([checkpoint(_logp, net, h, y, temperature, use_reentrant=False) for h, y in chunks])
+
+
+@torch.inference_mode()
+def token_statistics(net: Net, rows: Sequence[Row], temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of all completion tokens, both [N] float32, row after row."""
+    parts = []
+    for h, y in zip(*(t.split(CHUNK) for t in _states(net, rows)), strict=True):
+        logits = net.logits(h).float() / temperature
+        _, lse, entropy = statistics(logits)
+        parts.append(torch.stack([logits.gather(-1, y[:, None]).squeeze(-1) - lse, entropy]))
+    logp, entropy = torch.cat(parts, 1)
+    return logp, entropy
+
+
+def _states(net: Net, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """The hidden state before each completion token [N, D], and these tokens [N]."""
+    distinct = list(dict.fromkeys(prompt for prompt, _ in rows))
+    at = {prompt: i for i, prompt in enumerate(distinct)}
+    context = net.prefill(distinct)
+    context.select(torch.tensor([at[prompt] for prompt, _ in rows], device=net.device))
+    ids, real = pad([completion for _, completion in rows], net.device)
+    states, index = context.hidden, torch.zeros_like(ids)
+    index[:, 0] = torch.arange(len(rows), device=net.device)
+    inner = real[:, 1:]
+    if inner.any():  # the state behind a completion's last token is asked for by nobody
+        states = torch.cat([states, net.extend(context, ids[:, :-1], inner)])
+        index[:, 1:][inner] = torch.arange(len(rows), len(states), device=net.device)
+    return states[index[real]], ids[real]
+
+
+def _logp(net: Net, hidden: Tensor, ids: Tensor, temperature: float) -> Tensor:
+    logits = net.logits(hidden).float()
+    return -torch.nn.functional.cross_entropy(logits if temperature == 1 else logits / temperature, ids, reduction="none")
+
+
+class Learner:
+    """The trainable parameters of a net, their float32 masters, and AdamW on these (no weight decay, betas .9 and .999)."""
+
+    def __init__(self, net: Net, params: Sequence[torch.nn.Parameter]) -> None:
+        self.net = net
+        self.params = params
+        self.masters = [p.detach().float().clone() for p in self.params]
+        self.adam = torch.optim.AdamW(self.masters, lr=0.0, weight_decay=0.0, fused=True)
+        pairs = zip(self.params, self.masters, strict=True)
+        self._hooks = [p.register_post_accumulate_grad_hook(_into(master)) for p, master in pairs]
+
+    def step(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> Trained:
+        """Accumulate the gradient over micro-batches of at most `max_tokens` tokens, clip it, and take one step."""
+        loss, clipped, kl = self.backward(lessons, how, max_tokens)
+        norm = torch.nn.utils.clip_grad_norm_(self.masters, how.max_grad_norm)
+        if torch.isfinite(norm) and norm > 0:
+            self.adam.param_groups[0]["lr"] = how.lr
+            self.adam.step()
+            self.publish()
+        self.adam.zero_grad()
+        tokens = sum(len(lesson.ids) for lesson in lessons)
+        return Trained(loss, norm.item(), clipped, kl, tokens)
+
+    def backward(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> tuple[float, float, float]:
+        """Add the gradient of the batch's loss to the masters. Returns loss, share of clipped tokens, mean k3 to the reference."""
+        lengths = torch.tensor([len(lesson.ids) for lesson in lessons])
+        weights = token_weights(lengths, how).split(lengths.tolist())
+        active = [i for i, lesson in enumerate(lessons) if lesson.advantage or how.kl]
+        totals = torch.zeros(3)
+        for rows in micro_batches([lessons[i] for i in active], max_tokens):
+            batch = [lessons[active[i]] for i in rows]
+            totals += self._micro(batch, torch.cat([weights[active[i]] for i in rows]), how)
+        tokens = max(1, int(lengths.sum()))
+        return totals[0].item(), totals[1].item() / tokens, totals[2].item() / tokens
+
+    def _micro(self, batch: Sequence[Lesson], weight: Tensor, how: Update) -> Tensor:
+        logp = logprobs(self.net, [(b.prompt_ids, b.ids) for b in batch], how.temperature)
+        old = logp.detach() if batch[0].logprobs is None else _flat([b.logprobs for b in batch], logp)
+        advantage = _flat([(b.advantage,) * len(b.ids) for b in batch], logp)
+        loss, clipped = clipped_surrogate(logp, old, advantage, how)
+        kl = torch.zeros_like(logp)
+        if batch[0].ref_logprobs is not None:
+            kl = k3(logp, _flat([b.ref_logprobs for b in batch], logp))
+        total = (weight.to(logp.device) * (loss + how.kl * kl)).sum()
+        total.backward()
+        return torch.stack([total.detach(), clipped.sum(), kl.detach().sum()]).cpu()
+
+    def state(self) -> dict[str, Tensor]:
+        """Masters, moments and step count by name: all that `restore` needs for the next step to be the same to the bit."""
+        tensors = {f"{i}.master": m for i, m in enumerate(self.masters)}
+        for i, m in enumerate(self.masters):
+            tensors |= {f"{i}.{k}": v for k, v in self.adam.state.get(m, {}).items()}
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Undo everything since `state` was called."""
+        for i, m in enumerate(self.masters):
+            m.copy_(tensors[f"{i}.master"])
+            own = {k: tensors[f"{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{i}.{k}" in tensors}
+            self.adam.state[m] = {k: v.to(m.device) for k, v in own.items()}
+        self.publish()
+
+    def close(self) -> None:
+        """Stop listening to the parameters' gradients."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def publish(self) -> None:
+        """Cast the masters into the weights that compute."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.params, self.masters)
+
+
+def micro_batches(lessons: Sequence[Lesson | Attempt], max_tokens: int) -> Iterator[list[int]]:
+    """Indices of lessons, a prompt's together and alike lengths together, in batches that cost at most `max_tokens`.
+
+    A batch costs the tokens it computes (prompts once, completions padded to the longest) and an eighth of the cached columns
+    it attends to, which are keys and values only.
+    """
+    by_prompt: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, lesson in enumerate(lessons):
+        by_prompt[lesson.prompt_ids].append(i)
+    batch: list[int] = []
+    prompts: set[tuple[int, ...]] = set()
+    longest = 0
+    for i in (i for rows in by_prompt.values() for i in sorted(rows, key=lambda i: len(lessons[i].ids))):
+        prompts.add(lessons[i].prompt_ids)
+        longest = max(longest, len(lessons[i].ids))
+        columns = max(map(len, prompts)) + longest
+        if batch and sum(map(len, prompts)) + (len(batch) + 1) * (longest + columns / 8) > max_tokens:
+            yield batch
+            batch, prompts, longest = [], {lessons[i].prompt_ids}, len(lessons[i].ids)
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _flat(rows: Sequence[Sequence[float] | None], like: Tensor) -> Tensor:
+    return torch.tensor([x for row in rows for x in row or ()], dtype=torch.float32, device=like.device)
+
+
+def _into(master: Tensor):
+    """A hook that moves a parameter's fresh gradient into its master's, in float32, so that micro-batches add up exactly."""
+
+    def move(p: Tensor) -> None:
+        assert p.grad is not None
+        if master.grad is None:
+            master.grad = p.grad.float()
+        else:
+            master.grad.add_(p.grad)
+        p.grad = None
+
+    return move

@@ -1,0 +1,9 @@
+"""The published methods, one file each. `RECIPES` is the one list from which users choose by name."""
+
+from __future__ import annotations
+
+from antaeus.recipes.base import Recipe
+from antaeus.recipes.rlvr import RLVR
+from antaeus.recipes.ttrl import TTRL
+
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (TTRL, RLVR)}

@@ -1,0 +1,80 @@
+"""What all recipes share: the fields a user may set, and the five stages with their defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from antaeus.engine.base import Engine, Sampling, Scores, Update
+from antaeus.learn.advantages import ADVANTAGES
+from antaeus.learn.policy_gradient import lessons
+from antaeus.propose.batch import batch
+from antaeus.solve.rollout import rollout
+from antaeus.types import Group, Lesson, Practice, Source, TaskSet, Vault, Verdict
+from antaeus.verify.controls import CONTROLS
+
+
+def knob(default: Any, about: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
+    """A field of a recipe: its default, one line of help, and what values it takes (bounds are inclusive)."""
+    return field(default=default, metadata={"about": about, "low": low, "high": high, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Policy gradient on groups of attempts; a recipe replaces the stages that make it what it is."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # one line for `antaeus list`
+    rung: ClassVar[int]  # of the ladder of letting go, see docs/architecture.md
+    source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
+
+    rounds: int = knob(60, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
+    prompts: int = knob(16, "practice prompts a round", low=1)
+    samples: int = knob(16, "attempts at each prompt", low=2)
+    lr: float = knob(5e-6, "learning rate (AdamW) at the start", low=0.0, high=1.0)
+    schedule: str = knob("linear", "learning rate over the rounds", choices=("constant", "linear", "cosine"))
+    temperature: float = knob(1.0, "sampling temperature of attempts", low=1e-3, high=10.0)
+    top_p: float = knob(1.0, "nucleus of the sampling distribution", low=1e-3, high=1.0)
+    advantage: str = knob("grpo", "how rewards become advantages", choices=tuple(ADVANTAGES))
+    aggregate: str = knob("token", "how token losses become one number", choices=("token", "sequence", "constant"))
+    clip_low: float = knob(0.2, "the ratio is clipped below 1 - clip_low", low=0.0, high=1.0)
+    clip_high: float = knob(0.2, "and above 1 + clip_high", low=0.0)
+    kl: float = knob(0.0, "weight of the k3 KL to the base model", low=0.0)
+    kl_in: str = knob("loss", "where that KL enters", choices=("loss", "reward"))
+    updates: int = knob(1, "optimiser steps a round, each on its share of the prompts", low=1)
+    control: str = knob("none", "replace the verdicts: " + "; ".join(f"{k} = {v}" for k, v in CONTROLS.items()), choices=tuple(CONTROLS))
+
+    def propose(self, tasks: TaskSet, round: int, seed: int) -> list[Practice]:
+        """The practice tasks of a round."""
+        return batch(tasks.practice, round, self.prompts, seed)
+
+    def solve(self, engine: Engine, practice: Sequence[Practice], tasks: TaskSet, seed: str) -> list[Group]:
+        """Attempts at them."""
+        return rollout(engine, practice, self.sampling(tasks), seed=seed, read=tasks.extract)
+
+    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
+        """One verdict an attempt. `vault` is empty unless the recipe's source is GROUND."""
+        raise NotImplementedError
+
+    def learn(
+        self, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Sequence[Sequence[Scores]] | None
+    ) -> list[Lesson]:
+        """What the engine trains on. `reference` is there where `kl` is above 0."""
+        return lessons(
+            groups, verdicts, ADVANTAGES[self.advantage],
+            reference=reference, kl_in_reward=self.kl if self.kl_in == "reward" else 0.0, off_policy=self.updates > 1,
+        )  # fmt: skip
+
+    def sampling(self, tasks: TaskSet) -> Sampling:
+        return Sampling(self.samples, tasks.max_tokens, self.temperature, self.top_p, stop=tasks.stop)
+
+    def update(self, round: int, tasks: TaskSet) -> Update:
+        """The optimiser step of a round (1, 2, ... `rounds`)."""
+        done = (round - 1) / self.rounds
+        factor = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
+        return Update(
+            lr=self.lr * factor, clip_low=self.clip_low, clip_high=self.clip_high, kl=self.kl if self.kl_in == "loss" else 0.0,
+            aggregate=self.aggregate, max_tokens=tasks.max_tokens, temperature=self.temperature,  # type: ignore[arg-type]
+        )  # fmt: skip

@@ -1,0 +1,24 @@
+"""RLVR: reinforcement learning on sealed answers (rung 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from antaeus.recipes.base import Recipe
+from antaeus.types import Group, Source, Vault, Verdict
+from antaeus.verify.ground import ground
+
+
+@dataclass(frozen=True)
+class RLVR(Recipe):
+    """Reinforcement learning with verifiable rewards (GRPO, Shao et al. 2024, arXiv 2402.03300)."""
+
+    name: ClassVar[str] = "rlvr"
+    title: ClassVar[str] = "rewards from sealed answers: the reference that every other recipe is compared with (arXiv 2402.03300)"
+    rung: ClassVar[int] = 0
+    source: ClassVar[Source] = Source.GROUND
+
+    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
+        return [ground(group, vault) for group in groups]

@@ -1,0 +1,43 @@
+"""TTRL: the majority of a model's own answers is the label (rung 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from antaeus.engine.base import Engine, Scores
+from antaeus.errors import UserError
+from antaeus.recipes.base import Recipe, knob
+from antaeus.solve.rollout import rollout
+from antaeus.types import Group, Lesson, Practice, Source, TaskSet, Vault, Verdict
+from antaeus.verify.vote import majority
+
+
+@dataclass(frozen=True)
+class TTRL(Recipe):
+    """Test-Time Reinforcement Learning (Zuo et al. 2025, arXiv 2504.16084)."""
+
+    name: ClassVar[str] = "ttrl"
+    title: ClassVar[str] = "the majority of the model's own answers is the label (arXiv 2504.16084)"
+    rung: ClassVar[int] = 4
+    source: ClassVar[Source] = Source.SELF
+
+    votes: int = knob(0, "attempts that vote, of which the first `samples` are learned from; 0 = samples", low=0)
+
+    def __post_init__(self) -> None:
+        if 0 < self.votes < self.samples:
+            raise UserError(f"votes={self.votes} is below samples={self.samples}: the attempts learned from are some of those that vote")
+
+    def solve(self, engine: Engine, practice: Sequence[Practice], tasks: TaskSet, seed: str) -> list[Group]:
+        how = replace(self.sampling(tasks), n=self.votes or self.samples)
+        return rollout(engine, practice, how, seed=seed, read=tasks.extract)
+
+    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
+        return [majority(group) for group in groups]
+
+    def learn(
+        self, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Sequence[Sequence[Scores]] | None
+    ) -> list[Lesson]:
+        kept = [replace(group, attempts=group.attempts[: self.samples]) for group in groups]
+        return super().learn(kept, [row[: self.samples] for row in verdicts], reference and [r[: self.samples] for r in reference])

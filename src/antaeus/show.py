@@ -1,0 +1,86 @@
+"""What the terminal shows: live progress, tables, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from antaeus.report.wording import visible
+
+
+class Live:
+    """A progress bar on standard error with the last meters beside it; lines instead where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        columns = [TextColumn("[bold]{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn()]
+        columns += [TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.bar = self.progress.add_task("learning", total=None, note="")
+        self.anchor = ""
+
+    def __enter__(self) -> Live:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+
+    def note(self, text: str) -> None:
+        self.console.print(text, style="yellow")
+
+    def show(self, kind: str, about: Mapping[str, Any]) -> None:
+        if kind == "start":
+            self.console.print(Panel(escape(visible(about["prompt"][-2000:])), title="first prompt, as the model sees it", title_align="left"))
+            self.progress.update(self.bar, total=about["rounds"], completed=about["round"])
+        elif kind == "exam":
+            self.progress.update(self.bar, description="exam", note=f"grading {about['version']}")
+        elif kind == "round":
+            self._round(about)
+
+    def _round(self, event: Mapping[str, Any]) -> None:
+        if event["anchor"]:
+            self.anchor = f"anchors {event['anchor']['accuracy']:.0%}"
+        meters = event["meters"]
+        note = f"{self.anchor}  agreement {meters['agreement']:.2f}" if meters else self.anchor
+        self.progress.update(self.bar, completed=event["round"], note=note)
+        if self.progress.disable and (event["anchor"] or event["alarms"]):
+            self.console.print(f"round {event['round']:4d}  {event['time_s']:7.1f} s  {note}", highlight=False)
+        for alarm in event["alarms"]:
+            self.console.print(f"round {event['round']}: alarm: {alarm}", style="yellow", highlight=False)
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """The verdict and where everything lies, on standard output."""
+        out = Console(highlight=False)
+        if "exam" not in summary:  # a dry run
+            out.print_json(data={k: v for k, v in summary.items() if k != "rendered_prompt"})
+            out.print(Panel(escape(visible(summary["rendered_prompt"])), title="first prompt", title_align="left"))
+            return
+        exam = summary["exam"]
+        low, high = exam["ci"]
+        gain = f"{exam['before']:.1%} -> {exam['after']:.1%} of {exam['n']} unseen exam tasks"
+        out.print(f"[bold]{summary['decision']}[/] {summary['promoted_version']}: {gain} (difference {low:+.1%} to {high:+.1%}, p = {exam['p_value']:.2g})")
+        out.print(escape(summary["why"]))
+        out.print(f"learning took {summary['learn_s']:.0f} s; {summary['tokens_sampled']:,} tokens sampled, {summary['tokens_trained']:,} trained")
+        out.print(f"report: {summary['run_dir']}/report.html", soft_wrap=True)
+
+
+def recipe_table(recipes: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table("recipe", "rung", "error signal", "what it does", box=None, header_style="bold")
+    for name, about in recipes.items():
+        table.add_row(name, str(about["rung"]), about["source"], escape(about["title"]))
+    Console().print(table)
+
+
+def settings_table(keys: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table("key", "default", "what it is", box=None, header_style="bold")
+    for name, about in keys.items():
+        choices = f" ({', '.join(about['choices'])})" if about["choices"] else ""
+        table.add_row(name, str(about["default"]), escape(about["about"] + choices))
+    Console().print(table)

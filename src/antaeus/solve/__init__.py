@@ -1,0 +1,1 @@
+"""Stage two: tasks to attempts."""

@@ -1,0 +1,1 @@
+"""What a run leaves behind: plain files in one directory."""

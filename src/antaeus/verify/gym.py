@@ -1,0 +1,1 @@
+from antaeus.propose.grading import grade_gym
