@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from antaeus.errors import UserError
-from antaeus.report import attempts, curves, figures, page, svg, wording
-from antaeus.report.page import write_report
-from antaeus.report.reading import read_run
+from antaeus.reporting import attempts, curves, figures, page, svg, wording
+from antaeus.reporting.page import write_report
+from antaeus.reporting.reading import read_run
 
 ROUNDS, ANCHORS, EXAM = 30, 64, 200
 HOSTILE = (

@@ -73,7 +73,7 @@ def list(recipe: str = "") -> dict[str, Any]:
 
 def report(run_dir: str | Path) -> Path:
     """Write `report.html` of a run, finished or not, and return its path."""
-    from antaeus.report.page import write_report
+    from antaeus.reporting.page import write_report
 
     return write_report(Path(run_dir))
 

@@ -13,15 +13,17 @@ from typing import Any
 
 from antaeus.answers import extract
 from antaeus.bench.work import Turn, Work
+from antaeus.engine.quiet import quiet
 
-MICRO = 32  # more rows are not faster on a CPU, and their activations would need many GB
+import os
+MICRO = int(os.environ.get('MICRO', 32))  # more rows are not faster on a CPU, and their activations would need many GB
 
 
 def trl(turn: Turn, work: Work) -> None:
     """`work.steps` optimiser steps of the trainer's own loop, halted before each and reported after it."""
     import trl as package
     from datasets import Dataset
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     class Halt(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -30,11 +32,12 @@ def trl(turn: Turn, work: Work) -> None:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             turn.end()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         settings = _settings(work, folder)
         trainer = package.GRPOTrainer(
             work.model, _vote(work), package.GRPOConfig(**settings), Dataset.from_dict({"prompt": work.texts()}), callbacks=[Halt()]
         )
+        trainer.remove_callback(PrinterCallback)
         turn.ready(version=package.__version__, micro_rows=settings["per_device_train_batch_size"])
         trainer.train()
 

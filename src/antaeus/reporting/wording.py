@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any, TypeGuard
 
-from antaeus.report.reading import Run
+from antaeus.reporting.reading import Run
 
 # Control characters, line separators, bidirectional and zero-width marks, lone surrogates, tag characters: everything that could
 # hide, reorder or forge what a reader sees. Joiners (U+200C, U+200D) stay: Persian, Indic scripts and emoji need them.

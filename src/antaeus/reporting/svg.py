@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from antaeus.report.wording import visible
+from antaeus.reporting.wording import visible
 
 Point = tuple[float, float]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from antaeus.report.figures import Curve, line_chart
-from antaeus.report.reading import Record, Run
-from antaeus.report.wording import is_number, percent, plain, points, share
+from antaeus.reporting.figures import Curve, line_chart
+from antaeus.reporting.reading import Record, Run
+from antaeus.reporting.wording import is_number, percent, plain, points, share
 
 FRACTION = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 

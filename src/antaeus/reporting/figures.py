@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from antaeus.report.svg import Frame, Point, path_of, svg, tag, text, thin, ticks
-from antaeus.report.wording import plain, visible
+from antaeus.reporting.svg import Frame, Point, path_of, svg, tag, text, thin, ticks
+from antaeus.reporting.wording import plain, visible
 
 Show = Callable[[float], str]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from antaeus.report.reading import Record, parse, records
-from antaeus.report.wording import clip, is_number, visible
+from antaeus.reporting.reading import Record, parse, records
+from antaeus.reporting.wording import clip, is_number, visible
 
 GROUPS = {"practice": 8, "anchor": 8, "exam": 400}  # most prompts shown of a round
 ATTEMPTS = 32  # most attempts shown of a group; its votes are counted over all

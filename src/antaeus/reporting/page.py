@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from antaeus.report import attempts, figures
-from antaeus.report.attempts import Index
-from antaeus.report.curves import best_round, learning, panels
-from antaeus.report.figures import Interval
-from antaeus.report.reading import Record, Run, read_run
-from antaeus.report.wording import clip, duration, is_number, percent, plain, points, share, verdict, visible
+from antaeus.reporting import attempts, figures
+from antaeus.reporting.attempts import Index
+from antaeus.reporting.curves import best_round, learning, panels
+from antaeus.reporting.figures import Interval
+from antaeus.reporting.reading import Record, Run, read_run
+from antaeus.reporting.wording import clip, duration, is_number, percent, plain, points, share, verdict, visible
 from antaeus.types import Source
 
 COMMAND = "antaeus run {path}/config.toml"
