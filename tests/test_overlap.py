@@ -89,6 +89,13 @@ def test_a_long_text_counts_thirteen_grams_and_stands_a_replaced_word() -> None:
     assert not same(held, " ".join(words[i // 2 * 2 + 1 - i % 2] for i in range(200)))  # every pair of neighbours swapped
 
 
+@pytest.mark.parametrize(("length", "equal"), [(63, True), (64, False), (200, False)])
+def test_from_64_tokens_on_thirteen_grams_count(length: int, equal: bool) -> None:
+    words = [f"w{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(length)]
+    every_22nd = [w if i % 22 else "else" for i, w in enumerate(words)]  # leaves 64 % of the 8-grams, 41 % of the 13-grams
+    assert (Index([("h", " ".join(words))]).hit(" ".join(every_22nd)) == "h") is equal
+
+
 def test_the_threshold_is_where_it_says() -> None:
     words = [f"w{'abcdefghijklmnopqrstuvwxyz'[i]}" for i in range(17)]  # 10 8-grams
     held = Index([("h", " ".join(words))])

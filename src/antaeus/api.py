@@ -35,12 +35,12 @@ def run(
     """
     settings, method = configuration.configure(recipe, given, Path(config) if config else None)
     tasks = _tasks(settings, method)
-    folder = Path(run_dir) if run_dir else _fresh_folder(method)
-    if not dry_run:
-        _claim(folder, configuration.write(settings, method), tasks)
+    folder, text = Path(run_dir) if run_dir else _fresh_folder(method), configuration.write(settings, method)
+    _refuse_used(folder, text)
     engine = _engine(settings)
     if dry_run:
         return _plan(settings, method, tasks, engine)
+    _claim(folder, text, tasks)
     try:
         return _improve(settings, method, tasks, engine, folder, watch, stop)
     except UserError:
@@ -152,24 +152,25 @@ def _fresh_folder(method: Recipe) -> Path:
     return Path("runs") / f"{method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _claim(folder: Path, text: str, tasks: TaskSet) -> None:
-    """Make `folder` the directory of this run, or say why it cannot be."""
-    from antaeus.store.files import write_atomically
-
+def _refuse_used(folder: Path, text: str) -> None:
+    """Raise `UserError` unless `folder` is new or empty."""
     there = folder / "config.toml"
+    if there.exists() and there.read_text(encoding="utf-8") != text:
+        raise UserError(f"{folder}: holds a run of another configuration; choose another --run-dir")
+    if there.exists() and not (folder / "summary.json").exists():
+        raise UserError(f"{folder}: this run has begun already; carry it on with `antaeus resume {folder}`")
     if there.exists():
-        same = there.read_text(encoding="utf-8") == text
-        finished = (folder / "summary.json").exists()
-        hint = (
-            "it belongs to another configuration" if not same
-            else "that run is finished" if finished else f"that run has begun: `antaeus resume {folder}`"
-        )  # fmt: skip
-        raise UserError(f"{folder}: already holds a run; {hint}{'' if same and not finished else '; choose another --run-dir'}")
+        raise UserError(f"{folder}: this run is finished already; choose another --run-dir to repeat it")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an empty folder; choose another --run-dir")
+
+
+def _claim(folder: Path, text: str, tasks: TaskSet) -> None:
+    from antaeus.store.files import write_atomically
+
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "tasks.sha256", _fingerprint(tasks) + "\n")
-    write_atomically(there, text)
+    write_atomically(folder / "config.toml", text)
 
 
 def _release(folder: Path) -> None:

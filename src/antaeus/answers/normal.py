@@ -166,8 +166,8 @@ def _formula(text: str) -> str:
     text = re.sub(r"(?:\^|\*\*) ?(?:(-?[0-9]+|[A-Za-z])|\{ ?(-?\w+) ?\})", lambda m: "^{%s}" % (m[1] or m[2]), text)
     text = re.sub(r"(?<=[0-9]) ?x ?(?=10 ?\^)", r"\\times ", text)
     text = re.sub(r"_\{(\w)\}", r"_\1", text)
-    text = re.sub(r",? and ", ",", text) if re.search("[0-9]", text) else text
-    text = re.sub(r"(?<!\w) | (?!\w)", "", " ".join(text.split()))  # "x + 1" closes up, "\sin x" does not
+    text = re.sub(r",? and ", ", ", text) if re.search("[0-9]", text) else text
+    text = re.sub(r"(?<![\w,]) |(?<=,) (?![0-9]{3}(?![0-9]))| (?!\w)", "", " ".join(text.split()))  # not in "\sin x", "1, 200"
     choice = re.fullmatch(r"\(?([A-Z])[).:]*", text)
     words = re.fullmatch(r"[A-Za-z]{2,}(?: [A-Za-z]+)*", text)
     return choice[1] if choice else text.casefold() if words else text

@@ -23,30 +23,30 @@ MEMORY = 2 << 30  # bytes of address space a worker may use
 
 
 def serve() -> None:
-    """A worker's life: "ready", then for each line `[a, b, seconds]` a line "true" or "false".
+    """A worker's life, in lines of JSON: "ready", then `[verdict, numbers of a, numbers of b]` for each line `[a, b, seconds]`.
 
-    Before a step that may hang it says which: "0" or "1" for a formula it reads for the first time, then "2" for comparing.
+    Before a step that may hang it says which: 0 or 1 for a formula it reads for the first time, then 2 for comparing.
     """
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints must not look like a verdict
     _limit(0.0, memory=True)
     logging.disable(logging.CRITICAL)
     try:
         _same(r"\sqrt{8}+x", r"x+2\sqrt{2}")  # loads everything, so that the first question is not late
     except ImportError:
-        out.write(b"missing\n")
+        print('"missing"', file=out)
         return
-    out.write(b"ready\n")
-    for line in sys.stdin.buffer:
+    print('"ready"', file=out)
+    for line in sys.stdin:
         a, b, seconds = json.loads(line)
         _limit(seconds)
-        new = [str(i) for i, text in enumerate((a, b)) if text not in _forms]
+        new = [i for i, text in enumerate((a, b)) if text not in _forms]
         for i in new:
-            out.write(f"{i}\n".encode())
-            _read((a, b)[int(i)])
+            print(i, file=out)
+            _read((a, b)[i])
         if new:
-            out.write(b"2\n")
-        out.write(b"true\n" if _same(a, b) else b"false\n")
+            print(2, file=out)
+        print(json.dumps([_same(a, b), _rough(a), _rough(b)]), file=out)
 
 
 def _limit(seconds: float, memory: bool = False) -> None:
@@ -105,6 +105,19 @@ def _same(a: str, b: str) -> bool:
     if x is None or y is None or _differ(x, y):
         return False
     return all(verify(p, q, timeout_seconds=None, allow_set_relation_comp=True) for p, q in ((x, y), (y, x)))
+
+
+def _rough(text: str) -> list[tuple[float, float]] | None:
+    """Real and imaginary part at each of the points of `_values`, for the parent to rule out pairs; None if it must ask."""
+    from sympy import Expr
+
+    if not isinstance(form := _read(text), Expr):
+        return None
+    try:
+        numbers = [complex(value) for value in _values(form)]
+    except (TypeError, ValueError, OverflowError):  # not numbers
+        return None
+    return [(z.real, z.imag) for z in numbers] if all(1e-12 < abs(z) < 1e300 for z in numbers) else None
 
 
 def _differ(a: Any, b: Any) -> bool:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +26,6 @@ from antaeus.answers.normal import is_number
 log = logging.getLogger(__name__)
 START_S = 60.0  # a cold machine reads sympy from disk
 _CHILD = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from antaeus.answers.symbolic import serve; serve()"
-_STEPS = (b"0\n", b"1\n", b"2\n")
 
 
 class GraderFailed(Exception):
@@ -39,6 +39,8 @@ def same(a: str, b: str, timeout_s: float) -> bool | None:
     """
     if any(_given_up.get(key, 0.0) >= timeout_s for key in (a, b, (a, b))):
         return None
+    if _clearly_apart(a, b):
+        return False
     try:
         return _settled(a, b, timeout_s)
     except GraderFailed:
@@ -47,12 +49,31 @@ def same(a: str, b: str, timeout_s: float) -> bool | None:
 
 @lru_cache(maxsize=16_384)
 def _settled(a: str, b: str, timeout_s: float) -> bool:
-    verdict, step, late = _pool.ask(a, b, timeout_s)
-    if verdict is None:
+    reply, step, late = _pool.ask(a, b, timeout_s)
+    if reply is None:
         culprit = (a, b, (a, b))[step]
         _blame((a, b) if culprit in (a, b) and is_number(culprit) else culprit, timeout_s if late else math.inf, late)
         raise GraderFailed  # only verdicts are cached, an exception is not
-    return verdict
+    if len(_rough) >= 16_384:
+        _rough.clear()
+    _rough.update({text: [complex(*z) for z in numbers or ()] for text, numbers in zip((a, b), reply[1:], strict=True)})
+    return reply[0]
+
+
+_rough: dict[str, list[complex]] = {}  # a formula's numbers as the worker that read it sent them, empty if it has none
+
+
+def _clearly_apart(a: str, b: str) -> bool:
+    """Most pairs of formulas need no second question. Never true of two that a worker would call the same."""
+    x, y = (_rough.get(text) or _plain_number(text) for text in (a, b))
+    return any(abs(p - q) > 1e-6 * max(abs(p), abs(q)) for p, q in zip(x, y, strict=False))
+
+
+def _plain_number(text: str) -> list[complex]:
+    if not is_number(text) or len(text) > 200:
+        return []
+    number = complex(float(Fraction(text)))
+    return [number] if abs(number) > 1e-12 else []
 
 
 _given_up: dict[str | tuple[str, str], float] = {}  # the time-out that was too short, seconds
@@ -77,24 +98,25 @@ class Worker:
         pipe, null = subprocess.PIPE, subprocess.DEVNULL  # its own session: ctrl-C is the parent's affair
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, start_new_session=True)
         hello = self._within(START_S, self._line)[0]
-        if hello != b"ready\n":
+        if hello != b'"ready"\n':
             self.kill()
             missing = ImportError("math-verify cannot be imported (pip install math-verify[antlr4_13_2])")
-            raise missing if hello == b"missing\n" else OSError("a worker process did not start")
+            raise missing if hello == b'"missing"\n' else OSError("a worker process did not start")
 
-    def ask(self, a: str, b: str, timeout_s: float) -> tuple[bool | None, int, bool]:
-        """The verdict or None, the step it was at (reading a: 0, reading b: 1, comparing: 2), and whether time ran out."""
-        lines = [b"2\n"]
+    def ask(self, a: str, b: str, timeout_s: float) -> tuple[list[Any] | None, int, bool]:
+        """The reply `[verdict, ...]` or None, the step it was at (reading a: 0, reading b: 1, comparing: 2), whether it was late."""
+        step, reply = 2, None
 
         def talk() -> None:
+            nonlocal step, reply
             self.process.stdin.write(json.dumps([a, b, timeout_s]).encode() + b"\n")  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]
-            while lines[-1] in _STEPS and (line := self._line()):
-                lines.append(line)
+            while reply is None and (line := self._line()):
+                said = json.loads(line)
+                step, reply = (said, None) if isinstance(said, int) else (2, said)
 
         _, late = self._within(timeout_s, talk)
-        verdict = {b"true\n": True, b"false\n": False}.get(lines[-1])
-        return verdict, _STEPS.index(lines[-1]) if verdict is None else 2, late
+        return reply, step, late
 
     def kill(self) -> None:
         self.process.kill()
@@ -132,19 +154,19 @@ class Pool:
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
 
-    def ask(self, a: str, b: str, timeout_s: float) -> tuple[bool | None, int, bool]:
+    def ask(self, a: str, b: str, timeout_s: float) -> tuple[list[Any] | None, int, bool]:
         """As `Worker.ask`; waiting for a free worker and starting one do not count as its time."""
         with self._slots:
             worker = self._take()
-            verdict, late = None, True
+            reply, late = None, True
             try:
-                verdict, step, late = worker.ask(a, b, timeout_s)
+                reply, step, late = worker.ask(a, b, timeout_s)
             finally:  # also on ctrl-C: a worker whose answer nobody read must not be asked again
-                if verdict is None or late:
+                if reply is None or late:
                     self._drop(worker)
                 else:
                     self._idle.append(worker)
-            return verdict, step, late
+            return reply, step, late
 
     def close(self) -> None:
         for worker in list(self._all):

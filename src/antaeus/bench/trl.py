@@ -15,8 +15,7 @@ from antaeus.answers import extract
 from antaeus.bench.work import Turn, Work
 from antaeus.engine.quiet import quiet
 
-import os
-MICRO = int(os.environ.get('MICRO', 32))  # more rows are not faster on a CPU, and their activations would need many GB
+MICRO = 32  # more rows are not faster on a CPU, and their activations would need many GB
 
 
 def trl(turn: Turn, work: Work) -> None:

@@ -48,18 +48,19 @@ class Turn:
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._began = 0.0
+        self._began = (0.0, 0.0)
 
     def ready(self, **about: Any) -> None:
         self._pipe.send(about)
 
     def begin(self) -> None:
         self._pipe.recv()
-        self._began = time.perf_counter()
+        self._began = (time.perf_counter(), time.process_time())
 
     def end(self, **parts: float) -> None:
         _synchronise()
-        self._pipe.send({"seconds": time.perf_counter() - self._began, "peak_rss_mb": peak_rss_mb(), "parts": parts})
+        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        self._pipe.send({"seconds": wall, "cpu_seconds": cpu, "peak_rss_mb": peak_rss_mb(), "parts": parts})
 
 
 def serve(worker: Callable[[Turn, Work], None], pipe: Connection, work: Work) -> None:

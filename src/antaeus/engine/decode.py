@@ -37,7 +37,8 @@ class Stops:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, eos: frozenset[int], strings: tuple[str, ...]) -> None:
         self.tokenizer, self.eos, self.strings = tokenizer, eos, strings
-        pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))]) if strings else []
+        # twice, since some tokenizers drop the space a text begins with
+        pieces = tokenizer.batch_decode([[i, i] for i in range(len(tokenizer))]) if strings else []
         last = {s[-1] for s in strings} | {"\ufffd"}  # a piece of a character may complete one
         self.suspects = frozenset(i for i, piece in enumerate(pieces) if not last.isdisjoint(piece))
         self.tail = 4 * max(map(len, strings), default=0) + 4  # tokens that can hold the longest stop string

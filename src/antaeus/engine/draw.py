@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 256  # tokens a block: two short scans (blocks, then inside one) replace one over the whole vocabulary
+HALF = 2**-25  # half the step of uniform float32 numbers: without it, u = 0 would draw the first token however improbable it is
 
 
 def statistics(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -14,6 +15,8 @@ def statistics(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     weights = torch.exp(logits - top)
     total = weights.sum(-1)
     mean = torch.linalg.vecdot(weights, logits) / total
+    if mean.isnan().any():  # 0 x -inf: a token the model rules out
+        mean = torch.linalg.vecdot(weights, logits.clamp(min=torch.finfo(logits.dtype).min)) / total
     lse = total.log() + top.squeeze(-1)
     return weights, lse, lse - mean
 
@@ -38,7 +41,7 @@ def _inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:
     rows, vocabulary = weights.shape
     padded = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
     blocks = padded.sum(-1).double().cumsum(-1)
-    target = u.double()[:, None] * blocks[:, -1:]
+    target = (u.double()[:, None] + HALF) * blocks[:, -1:]
     block = torch.searchsorted(blocks, target, right=True).clamp(max=blocks.shape[1] - 1)
     before = torch.where(block > 0, blocks.gather(1, (block - 1).clamp(min=0)), 0.0)
     inside = padded.gather(1, block[..., None].expand(-1, -1, BLOCK)).squeeze(1).double().cumsum(-1)

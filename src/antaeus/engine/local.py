@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 from safetensors.torch import load_file, save_file
 
 from antaeus.engine import models
 from antaeus.engine.base import Sampling, Scores, Trained, Update, Weights
+from antaeus.engine.checks import reason
 from antaeus.engine.decode import Stops, decode
 from antaeus.engine.forward import Net
 from antaeus.engine.quiet import quiet
@@ -46,7 +48,7 @@ class LocalEngine:
         ids = [(task, self._ids(task, prompt, how.max_tokens)) for task, prompt in prompts]
         if how.stop not in self._stops:
             self._stops[how.stop] = Stops(self.tokenizer, self._eos, how.stop)
-        width = max(len(p) for _, p in ids) + how.max_tokens
+        width = max((len(p) for _, p in ids), default=0) + how.max_tokens
         return decode(self.net, self._stops[how.stop], ids, how, seed=seed, max_rows=self._rows_that_fit(width))
 
     @torch.inference_mode()
@@ -76,7 +78,8 @@ class LocalEngine:
     @torch.no_grad()
     def load(self, folder: Path | None, *, resumable: bool = False) -> None:
         if resumable and folder is not None:
-            self._learner().restore(_read(folder / "learner.safetensors"))
+            file, learner = folder / "learner.safetensors", self._learner()
+            learner.restore(_expect(file, _read(file), {k: v for k, v in learner.state().items() if k.endswith("master")}))
             return
         values = self._reference if folder is None else self._stored(folder)
         for name, p in self._trainable.items():
@@ -93,7 +96,11 @@ class LocalEngine:
         if not self.chat:
             raise UserError("the prompts are chat messages, but the model has no chat template: use string prompts, or a chat model")
         turns = [{"role": m.role, "content": m.content} for m in prompt]
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        except Exception as err:  # a template is a program of somebody else and refuses what it likes, system turns above all
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise UserError(f"the model's chat template does not take turns of {roles} ({reason(err)}); change the prompts") from err
 
     def _ids(self, task: str, prompt: Prompt, max_tokens: int) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(self.render(prompt), add_special_tokens=isinstance(prompt, str)))
@@ -133,14 +140,20 @@ class LocalEngine:
         else:
             values = _read(folder / "adapter_model.safetensors")
             names = {n: "base_model.model." + n.replace(".default.", ".") for n in self._trainable}
-        if absent := [k for k in names.values() if k not in values]:
-            raise UserError(f"{folder}: not a version of this model, {len(absent)} weights are missing (first: {absent[0]})")
+        _expect(folder, values, {k: self._trainable[n] for n, k in names.items()})
         return {n: values[k] for n, k in names.items()}
 
     def _free_bytes(self) -> int:
-        if self.model.device.type == "cuda":
-            return torch.cuda.mem_get_info(self.model.device)[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        """Memory to count on: what is free, but at most three quarters of all there is. Sums are rounded by the way batches are cut;
+        a limit that other programs do not move keeps a replay the same to the bit."""
+        device = self.model.device
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        else:
+            memory = psutil.virtual_memory()
+            free, total = memory.available, min(memory.total, _container_limit())
+        return min(free, total * 3 // 4)
 
     def _rows_that_fit(self, width: int) -> int:
         """Rows whose caches, copied once while rows leave, and logits take at most half of the free memory."""
@@ -170,6 +183,22 @@ def _with_lora(causal, rank: int, seed: int):
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     return get_peft_model(causal, config, autocast_adapter_dtype=False)
+
+
+def _container_limit() -> int:
+    """The memory a container may use, where this process is in one (cgroup v2)."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return sys.maxsize
+
+
+def _expect(where: Path, stored: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`stored`, if it has all that is `wanted`, in the same shapes."""
+    if strays := [name for name, t in wanted.items() if name not in stored or stored[name].shape != t.shape]:
+        lacks = f"{len(strays)} of {len(wanted)} weights are missing or have another shape (first: {strays[0]})"
+        raise UserError(f"{where}: not a version of this model, {lacks}")
+    return stored
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:

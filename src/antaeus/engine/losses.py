@@ -12,9 +12,10 @@ def clipped_surrogate(logp: Tensor, old: Tensor, advantage: Tensor, how: Update)
     """PPO's clipped loss with asymmetric bounds (DAPO, 2503.14476) and dual clip (1912.09729 eq. 5).
 
     L = -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A); where A < 0, also L = min(L, -dual_clip * A). `dual_clip` 0 turns
-    the second bound off. Returns the loss per token and whether a bound was active, both [N].
+    the second bound off. Returns the loss per token and whether a bound was active, both [N]. Log-ratios are clamped to [-20, 20] as
+    verl does, so that nothing overflows.
     """
-    ratio = torch.exp(logp - old)
+    ratio = torch.exp((logp - old).clamp(-20, 20))
     free = -ratio * advantage
     bounded = -ratio.clamp(1 - how.clip_low, 1 + how.clip_high) * advantage
     loss = torch.maximum(free, bounded)
@@ -27,8 +28,9 @@ def clipped_surrogate(logp: Tensor, old: Tensor, advantage: Tensor, how: Update)
 
 
 def k3(logp: Tensor, ref: Tensor) -> Tensor:
-    """Schulman's k3 estimate of KL(policy || reference) per token: e^d - d - 1 with d = ref - logp, clamped to [-10, 10] as verl does."""
-    d = ref - logp
+    """Schulman's k3 estimate of KL(policy || reference) per token: e^d - d - 1 with d = ref - logp, clamped to [-10, 10] as verl does
+    (and d to [-20, 20]: beyond, e^d could overflow and make the gradient 0 x infinity)."""
+    d = (ref - logp).clamp(-20, 20)
     return (d.exp() - d - 1).clamp(-10, 10)
 
 

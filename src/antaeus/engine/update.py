@@ -113,7 +113,10 @@ class Learner:
         return torch.stack([total.detach(), clipped.sum(), kl.detach().sum()]).cpu()
 
     def state(self) -> dict[str, Tensor]:
-        """Masters, moments and step count by name: all that `restore` needs for the next step to be the same to the bit."""
+        """Masters, moments and step count by name: all that `restore` needs for the next step to be the same to the bit.
+
+        These are the learner's own tensors, which its next step changes: write them to a file, or clone them.
+        """
         tensors = {f"{i}.master": m for i, m in enumerate(self.masters)}
         for i, m in enumerate(self.masters):
             tensors |= {f"{i}.{k}": v for k, v in self.adam.state.get(m, {}).items()}
@@ -121,11 +124,11 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Undo everything since `state` was called."""
+        """Go back to where `state` was taken."""
         for i, m in enumerate(self.masters):
             m.copy_(tensors[f"{i}.master"])
             own = {k: tensors[f"{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{i}.{k}" in tensors}
-            self.adam.state[m] = {k: v.to(m.device) for k, v in own.items()}
+            self.adam.state[m] = {k: v.to(m.device, copy=True) for k, v in own.items()}
         self.publish()
 
     def close(self) -> None:
