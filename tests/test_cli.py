@@ -9,7 +9,10 @@ from helpers import run_cli
 
 from antaeus.engine import models
 
-ROWS = [{"prompt": f"what is {i} plus {i * 3 % 17}, my good friend number {i * 31}?", "answer": str(i + i * 3 % 17)} for i in range(80)]
+ROWS = [
+    {"prompt": f"what is {i} plus {i * 3 % 17}, my good friend number {i * 31}?", "answer": str(i + i * 3 % 17)}
+    for i in range(80)
+]
 
 
 @pytest.fixture
@@ -65,7 +68,9 @@ def test_bad_rows_name_the_file_and_the_line(refused, tmp_path, rows, says):
 
 
 def test_held_out_rows_that_stand_in_practice(refused, tmp_path):
-    practice, anchor, exam = (jsonl(tmp_path / f"{n}.jsonl", r) for n, r in (("p", ROWS[:40]), ("a", ROWS[39:60]), ("e", ROWS[60:])))
+    practice, anchor, exam = (
+        jsonl(tmp_path / f"{n}.jsonl", r) for n, r in (("p", ROWS[:40]), ("a", ROWS[39:60]), ("e", ROWS[60:]))
+    )
     files = ("--practice", practice, "--anchor", anchor, "--exam", exam)
     refused("ttrl", "--model", "tiny", "--tasks", practice, *files, says="a.jsonl")
 
@@ -101,7 +106,9 @@ def test_pickled_weights_and_remote_code(refused, tmp_path):
     folder = tmp_path / "remote"
     shutil.copytree(models.resolve("tiny"), folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "mine.Model"}}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "mine.Model"}})
+    )
     refused("ttrl", "--model", folder, says="code")
 
 

@@ -26,7 +26,10 @@ def cli(capsys, monkeypatch):
 
 def digits(path, n=60, answers=True):
     """Tasks whose answer is any digit: the tiny model, which babbles, is right now and then."""
-    rows = [{"prompt": f"say {i * 7919 % 1009} once more, friend {i}:", **({"answer": str(i % 10)} if answers else {})} for i in range(n)]
+    rows = [
+        {"prompt": f"say {i * 7919 % 1009} once more, friend {i}:", **({"answer": str(i % 10)} if answers else {})}
+        for i in range(n)
+    ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return path
 
@@ -46,7 +49,9 @@ def test_two_rounds_of_each_recipe_and_control(cli, tmp_path, recipe, control):
     events = lines(tmp_path / "r" / "events.jsonl")
     assert [e["round"] for e in events] == [0, 1, 2] and all(e["anchor"] for e in events)
     assert (summary["tokens_trained"] == 0) == (control == "no-op")
-    sources = {a["verdict"]["source"] for g in lines(tmp_path / "r" / "attempts.jsonl") if g["set"] == "practice" for a in g["attempts"]}
+    sources = {
+        a["verdict"]["source"] for g in lines(tmp_path / "r" / "attempts.jsonl") if g["set"] == "practice" for a in g["attempts"]
+    }
     assert sources == {"ground" if recipe == "rlvr" and control in ("none", "no-op") else "self"}
     assert (tmp_path / "r" / "report.html").stat().st_size > 10_000
     assert not list((tmp_path / "r").glob("checkpoint*"))

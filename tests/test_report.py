@@ -474,7 +474,7 @@ def hostile_run(folder: Path) -> Path:
         run / "decisions.jsonl", [{"action": HOSTILE, "version": HOSTILE, "why": HOSTILE, "evidence": {HOSTILE: HOSTILE}}]
     )
     summary = json.loads((run / "summary.json").read_text())
-    text = {key: HOSTILE for key in ("model", "why", "promoted_version", "rendered_prompt", "command")}
+    text = dict.fromkeys(("model", "why", "promoted_version", "rendered_prompt", "command"), HOSTILE)
     (run / "summary.json").write_text(json.dumps(summary | text | {"software": {HOSTILE: HOSTILE}}))
     return run
 

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from antaeus import gym as grading
 from antaeus.errors import UserError
 from antaeus.guard.overlap import Fence, overlaps
-from antaeus.propose import files, grading
+from antaeus.propose import files
 from antaeus.propose.builtin import FAMILIES, builtin, names
 from antaeus.propose.files import Row, read_hub, read_rows
 from antaeus.propose.gym import REFUSED, grade_gym, gym
@@ -582,6 +583,42 @@ def test_answers_are_never_executed(name: str, tmp_path: Path) -> None:
     assert grade_gym(check=f"reasoning-gym:{name}", sealed=sealed, answer=json.loads(sealed)["answer"]) is True
 
 
+def test_what_counts_as_plain_algebra() -> None:
+    fine = [
+        "40*(94 - 90) + 83 - 74",
+        "2*(4*x + 2)**(3/2)/3 + C",
+        "-cos(3*x - 10)**3/3",
+        "exp(x)*sin(x)",
+        "X**-2",
+        "2**(3*x)",
+        "pi*x",
+    ]
+    assert [text for text in fine if not grading._is_algebra(text)] == []
+    large = [
+        "2**(60*60)",
+        "x**65",
+        "1e300*x",
+        "3**(2**2)",
+        "((x**2)**2)**2",
+        "x.y",
+        "f(x)",
+        "sin(x)(2)",
+        "sin(x=2)",
+        "a and b",
+        "x if y else z",
+    ]
+    assert [text for text in [*HOSTILE, *large, ""] if grading._is_algebra(text)] == []
+
+
+def test_tasks_whose_own_answer_is_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("reasoning_gym")
+    monkeypatch.setattr("antaeus.propose.gym.grade_gym", lambda *, check, sealed, answer: int(answer) % 2 == 0)
+    tasks = gym("leg_counting", 0, 10, 5, 5)
+    parts = [(tasks.practice, tasks.practice_vault), (tasks.anchor, tasks.anchor_vault), (tasks.exam, tasks.exam_vault)]
+    assert all(int(json.loads(vault.open(task))["answer"]) % 2 == 0 for part, vault in parts for task in part)
+    assert sizes(tasks) == (10, 5, 5)
+
+
 def test_every_generator_that_evaluates_is_known() -> None:
     """A new version of reasoning-gym that evaluates answers elsewhere must not slip in."""
     pytest.importorskip("reasoning_gym")
@@ -716,6 +753,13 @@ def test_no_practice_row_of_a_file_is_lost_by_default(write: Write) -> None:
     exam = write(numbered(30, start=9000), "e.jsonl")
     tasks = load(str(practice), seed=0, anchor=str(held), exam=str(exam))
     assert sizes(tasks) == (700, 40, 30) and len(tasks.practice_vault) == 0
+
+
+def test_a_part_that_is_given_leaves_the_files_own_rows_to_practice(write: Write) -> None:
+    spec, exam = str(write(numbered(120))), str(write(numbered(30, start=9000), "e.jsonl"))
+    whole, tasks = load(spec, seed=0), load(spec, seed=0, exam=exam)
+    assert {t.id for t in tasks.practice} == {t.id for t in (*whole.practice, *whole.exam)}
+    assert tasks.anchor == whole.anchor and len(tasks.exam) == 30
 
 
 def test_unused_held_out_rows_are_said(write: Write) -> None:

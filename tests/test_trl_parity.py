@@ -18,7 +18,7 @@ Where definitions differ, and how they are made to meet here:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,10 +46,8 @@ MICRO = 60  # tokens a micro-batch: ours splits the batch several times, TRL's t
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ANTAEUS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield str(models.fetch("tiny", say=lambda line: None))
+def folder(tiny_folder: Path) -> str:
+    return str(tiny_folder)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,9 @@ def groups(folder: str, learner: Learner) -> list[Group]:
     return out
 
 
-def _attempt(learner: Learner, task: str, index: int, prompt: tuple[int, ...], ids: tuple[int, ...], dice: torch.Generator) -> Attempt:
+def _attempt(
+    learner: Learner, task: str, index: int, prompt: tuple[int, ...], ids: tuple[int, ...], dice: torch.Generator
+) -> Attempt:
     return Attempt(
         task, index, prompt, ids, text="", stop="length", entropies=(0.0,) * len(ids),
         logprobs=_off(learner, prompt, ids, 0.6, dice),
@@ -187,7 +187,13 @@ def test_loss_and_gradient_are_those_of_trl(
 
     taught = lessons(groups, verdicts(), advantage, reference=reference if beta else None, off_policy=True)
     how = Update(
-        lr=0.0, clip_low=0.2, clip_high=0.28, dual_clip=delta or 0.0, kl=beta, aggregate=aggregate, max_tokens=max(map(max, LENGTHS))
+        lr=0.0,
+        clip_low=0.2,
+        clip_high=0.28,
+        dual_clip=delta or 0.0,
+        kl=beta,
+        aggregate=aggregate,
+        max_tokens=max(map(max, LENGTHS)),
     )
     loss, clipped, mine = ours(learner, taught, how)
     assert clipped > 0.1
@@ -238,7 +244,9 @@ def test_rloo_advantages_and_on_policy_gradient_are_those_of_trl(
 def test_off_policy_rloo_under_the_token_ratio_is_that_of_trl(
     folder: str, tmp_path: Path, learner: Learner, groups: list[Group], loss_type: str, aggregate: Any
 ) -> None:
-    leave_one_out = scored(trainer("RLOO", folder, tmp_path / "a", groups, beta=0.0, normalize_advantages=False), groups)["advantages"]
+    leave_one_out = scored(trainer("RLOO", folder, tmp_path / "a", groups, beta=0.0, normalize_advantages=False), groups)[
+        "advantages"
+    ]
     built = trainer("GRPO", folder, tmp_path / "b", groups, loss_type=loss_type, beta=0.0, delta=1.5)
     old = padded([a.logprobs for g in groups for a in g.attempts])
     expected, gradients = theirs(built, {**scored(built, groups), "advantages": leave_one_out, "old_per_token_logps": old})

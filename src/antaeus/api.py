@@ -68,7 +68,9 @@ def list(recipe: str = "") -> dict[str, Any]:
         return {name: {"rung": r.rung, "source": r.source.value, "title": r.title} for name, r in RECIPES.items()}
     if recipe not in RECIPES:
         raise UserError(f"unknown recipe {recipe!r}{configuration.suggest(recipe, RECIPES)}; there are {', '.join(RECIPES)}")
-    return {f.name: {"default": f.default, **f.metadata} for kind in (RECIPES[recipe], RunConfig) for f in dataclasses.fields(kind)}
+    return {
+        f.name: {"default": f.default, **f.metadata} for kind in (RECIPES[recipe], RunConfig) for f in dataclasses.fields(kind)
+    }
 
 
 def report(run_dir: str | Path) -> Path:
@@ -185,5 +187,3 @@ def _fingerprint(tasks: TaskSet) -> str:
     """Of everything a run may learn from or be measured on, answers left out."""
     parts = [to_json(task) for part in (tasks.practice, tasks.anchor, tasks.exam) for task in part]
     return hashlib.sha256("\n".join([*parts, *tasks.stop, tasks.extract, str(tasks.max_tokens)]).encode()).hexdigest()
-
-

@@ -6,6 +6,7 @@ import errno
 import json
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +25,9 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
 Model = Annotated[str | None, typer.Option(help="smollm2 (embedded), a local folder, a hub id, or tiny (random, for tests).")]
-Tasks = Annotated[str | None, typer.Option(help="Built-in tasks (add2, times, ...), gym:NAME, hub:NAME[:SPLIT], or a JSONL file.")]
+Tasks = Annotated[
+    str | None, typer.Option(help="Built-in tasks (add2, times, ...), gym:NAME, hub:NAME[:SPLIT], or a JSONL file.")
+]
 
 
 @app.command()
@@ -112,10 +115,35 @@ def eval(
         typer.echo(f"{found['accuracy']:.1%} of {found['n']} tasks (95 % interval {low:.1%} to {high:.1%}{failed})")
 
 
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="What is measured: step, one whole learning step.")] = "step",
+    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "smollm2",
+    peer: Annotated[str, typer.Option(help="trl (its GRPOTrainer), or none to measure ours alone.")] = "trl",
+    prompts: Annotated[int, typer.Option(help="Prompts a step.")] = 8,
+    samples: Annotated[int, typer.Option(help="Completions of each.")] = 16,
+    tokens: Annotated[int, typer.Option(help="Tokens of each completion, exactly.")] = 32,
+    repeats: Annotated[int, typer.Option(help="Measured steps of each side, after one warm-up.")] = 3,
+    json: Json = False,
+) -> None:
+    """Seconds of a learning step beside those of another trainer on this machine, in turn, and what the arithmetic alone would take."""
+    from antaeus.bench import describe, step
+
+    if what != "step":
+        raise UserError(f"cannot measure {what!r}; there is step")
+    sizes = {"prompts": prompts, "samples": samples, "tokens": tokens, "repeats": repeats}
+    found = step(model=model, peer=peer, **sizes, say=lambda line: typer.echo(line, err=True))
+    if json:
+        _print_json(found)
+    else:
+        typer.echo(describe(found))
+
+
 def main() -> None:
     """Entry point: bad input is one line and exit code 2, an interrupted run is saved and leaves 130."""
     from antaeus.loop import Interrupted
 
+    warnings.showwarning = _note
     try:
         app(standalone_mode=True)
     except UserError as err:
@@ -129,6 +157,12 @@ def main() -> None:
         if err.errno in (errno.EACCES, errno.EROFS):
             _die(f"{err.filename}: cannot be written: {err.strerror}")
         raise
+
+
+def _note(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Our own warnings (repaired input, smaller sets) as one line; those of libraries are not the user's to mend."""
+    if category is UserWarning:
+        typer.echo(f"antaeus: note: {' '.join(str(message).split())}", err=True)
 
 
 def _die(message: str) -> None:

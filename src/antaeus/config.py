@@ -35,7 +35,9 @@ class RunConfig:
     n_practice: int = knob(0, "practice tasks; 0 = 256 of what is generated, all of a file", low=0)
     n_anchor: int = knob(0, "anchor tasks; 0 = 64, all of a file given for them", low=0)
     n_exam: int = knob(0, "exam tasks; 0 = 200, all of a file given for them", low=0)
-    extract: str = knob("", "how to read an answer; empty = the task set's", choices=("", "auto", "boxed", "number", "marker", "line"))
+    extract: str = knob(
+        "", "how to read an answer; empty = the task set's", choices=("", "auto", "boxed", "number", "marker", "line")
+    )
     stop: str = knob("", "a text that ends an attempt; empty = the task set's")
     max_tokens: int = knob(0, "token limit of an attempt; 0 = the task set's", low=0)
     anchor_every: int = knob(5, "rounds between looks at the anchors", low=1)
@@ -58,7 +60,9 @@ def configure(recipe: str, given: Mapping[str, Any], file: Path | None = None) -
     run_keys, recipe_keys = ({f.name for f in dataclasses.fields(c)} for c in (RunConfig, kind))
     for key in values:
         if key not in run_keys | recipe_keys:
-            raise UserError(f"unknown key {key!r} for recipe {recipe}{suggest(key, run_keys | recipe_keys)}; `antaeus list {recipe}` shows all")
+            raise UserError(
+                f"unknown key {key!r} for recipe {recipe}{suggest(key, run_keys | recipe_keys)}; `antaeus list {recipe}` shows all"
+            )
     return _build(RunConfig, values), _build(kind, values)
 
 
@@ -119,7 +123,9 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
 
 def _typed(field: dataclasses.Field[Any], value: Any) -> Any:
     kind = {"int": int, "float": float, "str": str}[str(field.type)]
-    wrong = UserError(f"{field.name}={value!r}: must be {'a whole number' if kind is int else 'a number' if kind is float else 'text'}")
+    wrong = UserError(
+        f"{field.name}={value!r}: must be {'a whole number' if kind is int else 'a number' if kind is float else 'text'}"
+    )
     if isinstance(value, bool) or (kind is str and not isinstance(value, str)) or (kind is int and isinstance(value, float)):
         raise wrong
     try:

@@ -207,7 +207,9 @@ def keep(engine: Engine, run: RunDir, round: int) -> None:
     run.add_version(version, engine.save)
 
 
-def record(run: RunDir, round: int, which: str, version: str, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]) -> None:
+def record(
+    run: RunDir, round: int, which: str, version: str, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]
+) -> None:
     for group, row in zip(groups, verdicts, strict=True):
         attempts = [
             {"index": a.index, "text": a.text, "answer": a.answer, "stop": a.stop, "tokens": len(a.ids), "verdict": v}

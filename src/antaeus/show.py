@@ -37,7 +37,9 @@ class Live:
 
     def show(self, kind: str, about: Mapping[str, Any]) -> None:
         if kind == "start":
-            self.console.print(Panel(escape(visible(about["prompt"][-2000:])), title="first prompt, as the model sees it", title_align="left"))
+            self.console.print(
+                Panel(escape(visible(about["prompt"][-2000:])), title="first prompt, as the model sees it", title_align="left")
+            )
             self.progress.update(self.bar, total=about["rounds"], completed=about["round"])
         elif kind == "exam":
             self.progress.update(self.bar, description="exam", note=f"grading {about['version']}")
@@ -65,9 +67,13 @@ class Live:
         exam = summary["exam"]
         low, high = exam["ci"]
         gain = f"{exam['before']:.1%} -> {exam['after']:.1%} of {exam['n']} unseen exam tasks"
-        out.print(f"[bold]{summary['decision']}[/] {summary['promoted_version']}: {gain} (difference {low:+.1%} to {high:+.1%}, p = {exam['p_value']:.2g})")
+        out.print(
+            f"[bold]{summary['decision']}[/] {summary['promoted_version']}: {gain} (difference {low:+.1%} to {high:+.1%}, p = {exam['p_value']:.2g})"
+        )
         out.print(escape(summary["why"]))
-        out.print(f"learning took {summary['learn_s']:.0f} s; {summary['tokens_sampled']:,} tokens sampled, {summary['tokens_trained']:,} trained")
+        out.print(
+            f"learning took {summary['learn_s']:.0f} s; {summary['tokens_sampled']:,} tokens sampled, {summary['tokens_trained']:,} trained"
+        )
         out.print(f"report: {summary['run_dir']}/report.html", soft_wrap=True)
 
 

@@ -104,7 +104,7 @@ class Worker:
             raise missing if hello == b'"missing"\n' else OSError("a worker process did not start")
 
     def ask(self, a: str, b: str, timeout_s: float) -> tuple[list[Any] | None, int, bool]:
-        """The reply `[verdict, ...]` or None, the step it was at (reading a: 0, reading b: 1, comparing: 2), whether it was late."""
+        """The reply `[verdict, ...]` or None; the step it was at: 0 reading a, 1 reading b, 2 comparing; whether it was late."""
         step, reply = 2, None
 
         def talk() -> None:

@@ -1,8 +1,9 @@
 """What a step must cost on this machine: its floating point operations at the measured rate of matrix products of its shapes.
 
 A lower bound by counting, in the manner of 6ND (Kaplan et al. 2020, arXiv 2001.08361): 2 operations a weight and token forward,
-4 more backward; logits only where a token is drawn or learned. Attention scores, softmax, drawing, the optimiser's and all other
-memory traffic are left out, and so is any recomputation.
+4 more backward; logits only where a token is drawn or learned; what prompts begin with in common is read once. Attention scores,
+softmax, drawing, the optimiser, all memory traffic and any recomputation are left out. For dense models: of a mixture of experts,
+all weights would count.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def matmul_rates(shape: Shape, device: torch.device) -> list[dict[str, Any]]:
 
 
 def _rate(rows: int, inner: int, columns: int, dtype: str, device: torch.device) -> float:
-    """The best of as many products as fit into `SECONDS`: an upper bound of what a step can reach."""
+    """The best of as many products as fit into `SECONDS`, of the same weights over and over: more than a step can reach, which
+    reads new ones for each product."""
     import torch
 
     x, w = (torch.randn(n, inner, device=device).to(getattr(torch, dtype)) for n in (rows, columns))

@@ -13,26 +13,27 @@ from antaeus.recipes.ttrl import TTRL
 from antaeus.types import Practice, TaskSet, Vault
 
 if TYPE_CHECKING:
+    import torch
+
     from antaeus.engine.local import LocalEngine
 
 FAINT = 1e-3  # the advantage of an attempt that would teach nothing: the peer computes it too, so we do
 
 
-def antaeus(turn: Turn, work: Work) -> None:
+def ours(turn: Turn, work: Work) -> None:
     """Rounds of TTRL, each with its parts timed: sample, vote (answers, verdicts, lessons), update."""
     import torch
 
     from antaeus.engine.local import LocalEngine
 
-    engine = LocalEngine(work.model, dtype=work.dtype or None, device=work.device or None)
+    engine = LocalEngine(work.model)
     engine._eos = frozenset()  # an end token does not end these completions: all have the same length
     recipe, tasks = work.recipe(), work.tasks()
-    shape = _shape(engine, work)
-    rates = matmul_rates(shape, engine.model.device)
+    shape, dtype, device = _shape(engine, work), str(engine.model.dtype).removeprefix("torch."), engine.model.device
+    rates = matmul_rates(shape, device)
     turn.ready(
-        dtype=str(engine.model.dtype).removeprefix("torch."), device=str(engine.model.device), threads=torch.get_num_threads(),
-        prompt_tokens=round(shape.prompt_tokens / work.prompts, 1), matmul=rates,
-        floor=floor(shape, rates, str(engine.model.dtype).removeprefix("torch.")),
+        dtype=dtype, device=str(device), threads=torch.get_num_threads(), prompt_tokens=shape.prompt_tokens / work.prompts,
+        matmul=rates, floor=floor(shape, rates, dtype),
     )  # fmt: skip
     for round_ in range(1, work.steps + 1):
         turn.begin()
@@ -54,14 +55,17 @@ def _round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> di
 def _shape(engine: LocalEngine, work: Work) -> Shape:
     """The sizes of a step, with the first step's prompts."""
     config = engine.model.config.get_text_config()
-    head = config.vocab_size * config.hidden_size
-    body = sum(p.numel() for p in engine.model.get_input_embeddings().parameters())
+    table, body = engine.model.get_input_embeddings(), engine.model.base_model
     ids = [engine.tokenizer.encode(text) for text in work.texts()[: work.prompts]]
     return Shape(
         rows=work.prompts * work.samples, tokens=work.tokens, prompt_tokens=sum(map(len, ids)), distinct_prompt_tokens=_distinct(ids),
-        hidden=config.hidden_size, inner=config.intermediate_size, head=head,
-        body=sum(p.numel() for p in engine.model.base_model.parameters()) - body,
+        hidden=config.hidden_size, inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        body=_weights(body) - _weights(table), head=config.vocab_size * config.hidden_size,
     )  # fmt: skip
+
+
+def _weights(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _distinct(prompts: Sequence[Sequence[int]]) -> int:

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
-from antaeus.bench.ours import antaeus
+from antaeus.bench.ours import ours
 from antaeus.bench.trl import trl
 from antaeus.bench.work import Turn, Work, serve
 from antaeus.config import configure, suggest
@@ -72,10 +72,11 @@ def step(
 ) -> dict[str, Any]:  # fmt: skip
     """Seconds a step of ours and of `peer` ("trl", or "none"), measured in turn `repeats` times after a warm-up of each.
 
-    Returns plain records: `ours` and `peer` (None without one) with all `seconds`, their median, min and max, tokens a second and
-    peak resident MB; `speedup` = the peer's seconds / ours, pair by pair, and `ratio` = our median / the peer's (None without one);
-    the machine's `matmul` rates, and the `floor` they set: its seconds, and the share of it that ours reaches (1 = no faster is
-    possible). Raises `UserError` for bad sizes, an unknown peer, and one that is not installed.
+    Returns plain records: `ours` and `peer` (None without one) with all `seconds`, their median, min and max, the median of the CPU
+    seconds that all threads took (which other programs on the machine change less), tokens a second and peak resident MB; `speedup`
+    = the peer's seconds / ours, pair by pair, and `ratio` = our median / the peer's (None without one); the machine's `matmul` rates,
+    and the `floor` they set: its seconds, and `share` = that floor / our median (1: nothing but products, at their full rate).
+    Raises `UserError` for bad sizes, an unknown peer, and one that is not installed.
     """
     _require(peer)
     work = _work(model, prompts, samples, tokens, repeats)
@@ -83,7 +84,7 @@ def step(
         for i in range(work.steps):
             lines = [f"{worker.name} {worker.step():.2f} s" for worker in workers]
             say(f"{f'step {i} of {repeats}' if i else 'warm-up'}: {', '.join(lines)}")
-    return _result(work, *workers)
+    return {"bench": "step", "model": model, **_result(work, *workers)}
 
 
 def _require(peer: str) -> None:
@@ -107,7 +108,7 @@ def _work(model: str, prompts: int, samples: int, tokens: int, repeats: int) -> 
 def _workers(peer: str, work: Work) -> Iterator[list[Worker]]:
     """Ours and the peer's, which is told the data type and device that ours chose."""
     with ExitStack() as stack:
-        workers = [Worker("antaeus", antaeus, work)]
+        workers = [Worker("antaeus", ours, work)]
         stack.callback(workers[0].close)
         if run := PEERS[peer]:
             about = workers[0].about
@@ -116,16 +117,16 @@ def _workers(peer: str, work: Work) -> Iterator[list[Worker]]:
         yield workers
 
 
-def _result(work: Work, ours: Worker, peer: Worker | None = None) -> dict[str, Any]:
-    about = dict(ours.about)
+def _result(work: Work, own: Worker, peer: Worker | None = None) -> dict[str, Any]:
+    about = dict(own.about)
     matmul, floor = about.pop("matmul"), about.pop("floor")
-    mine = _measured(work, ours)
+    mine = _measured(work, own)
     theirs = {"name": peer.name, **peer.about, **_measured(work, peer)} if peer else None
     pairs = [b / a for a, b in zip(mine["seconds"], theirs["seconds"], strict=True)] if theirs else []
     sizes = {"prompts": work.prompts, "samples": work.samples, "tokens": work.tokens, "repeats": work.steps - 1}
     return {
-        "bench": "step", "model": work.model, **sizes, **about,
-        "ours": {**mine, "parts": _parts(ours)}, "peer": theirs,
+        **sizes, **about,
+        "ours": {**mine, "parts": _parts(own)}, "peer": theirs,
         "speedup": _spread(pairs) if pairs else None, "ratio": mine["median"] / theirs["median"] if theirs else None,
         "matmul": matmul, "floor": {**floor, "share": floor["seconds"] / mine["median"]},
     }  # fmt: skip
@@ -133,9 +134,10 @@ def _result(work: Work, ours: Worker, peer: Worker | None = None) -> dict[str, A
 
 def _measured(work: Work, worker: Worker) -> dict[str, Any]:
     """All but the warm-up."""
-    seconds = [report["seconds"] for report in worker.reports[1:]]
+    seconds, cpu = ([report[key] for report in worker.reports[1:]] for key in ("seconds", "cpu_seconds"))
     rate = work.prompts * work.samples * work.tokens / median(seconds)
-    return {"seconds": seconds, **_spread(seconds), "tokens_per_s": rate, "peak_rss_mb": worker.reports[-1]["peak_rss_mb"]}
+    peak = worker.reports[-1]["peak_rss_mb"]
+    return {"seconds": seconds, **_spread(seconds), "cpu_seconds": median(cpu), "tokens_per_s": rate, "peak_rss_mb": peak}
 
 
 def _parts(worker: Worker) -> dict[str, float]:
@@ -165,4 +167,5 @@ def describe(result: Mapping[str, Any]) -> str:
 
 
 def _line(name: str, side: Mapping[str, Any]) -> str:
-    return f"{name:<12}" + "{median:8.2f} s ({min:.2f} to {max:.2f}) {tokens_per_s:8.0f} tokens/s {peak_rss_mb:7d} MB".format(**side)
+    numbers = "{median:8.2f} s ({min:.2f} to {max:.2f}; {cpu_seconds:.2f} CPU) {tokens_per_s:8.1f} tokens/s {peak_rss_mb:7d} MB"
+    return f"{name:<12}" + numbers.format(**side)

@@ -34,7 +34,11 @@ def trl(turn: Turn, work: Work) -> None:
     with quiet(), tempfile.TemporaryDirectory() as folder:
         settings = _settings(work, folder)
         trainer = package.GRPOTrainer(
-            work.model, _vote(work), package.GRPOConfig(**settings), Dataset.from_dict({"prompt": work.texts()}), callbacks=[Halt()]
+            work.model,
+            _vote(work),
+            package.GRPOConfig(**settings),
+            Dataset.from_dict({"prompt": work.texts()}),
+            callbacks=[Halt()],
         )
         trainer.remove_callback(PrinterCallback)
         turn.ready(version=package.__version__, micro_rows=settings["per_device_train_batch_size"])

@@ -20,7 +20,7 @@ from antaeus.types import TaskSet
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`steps` steps of `prompts` x `samples` completions of `tokens` tokens with a model; `dtype` and `device` as torch names them."""
+    """`steps` steps of `prompts` x `samples` completions of `tokens` tokens. `dtype` and `device` are torch's names; the peer's are ours."""
 
     model: str
     prompts: int

@@ -28,7 +28,7 @@ def spread(packed: Tensor, real: Tensor) -> Tensor:
 def attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs
 ) -> tuple[Tensor, None]:
-    """`transformers`' attention interface: query [R, H, S, D], key and value [R, K, T, D], mask bool [R, 1, S, T] -> [R, S, H, D].
+    """The interface of `transformers`: query [R, H, S, D], key and value [R, K, T, D], mask bool [R, 1, S, T] -> [R, S, H, D].
 
     A packed query [1, H, N, D] is recognised by the mask's having more rows; its result is [1, N, H, D]. A query that may see
     nothing is padding.

@@ -29,10 +29,7 @@ def draw(logits: Tensor, u: Tensor, temperature: float, top_k: int, top_p: float
     """
     scaled = logits.float() if temperature in (0, 1) else logits.float() / temperature
     weights, lse, entropy = statistics(scaled)
-    if temperature == 0:
-        ids = scaled.argmax(-1)
-    else:
-        ids = _inverse_cdf(_restrict(weights, top_k, top_p), u)
+    ids = _inverse_cdf(_restrict(weights, top_k, top_p), u) if temperature else scaled.argmax(-1)
     return ids, scaled.gather(-1, ids[:, None]).squeeze(-1) - lse, entropy
 
 

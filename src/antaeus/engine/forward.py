@@ -76,7 +76,7 @@ class Packing:
 
 @dataclass
 class Context:
-    """What a batch of rows has read so far: which cached columns are real [R, T], next positions [R], last hidden states [R, D]."""
+    """What a batch of rows has read: which cached columns are real [R, T], next positions [R], last hidden states [R, D]."""
 
     mask: Tensor
     position: Tensor
@@ -112,13 +112,15 @@ class Net:
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> [..., V], with the scaling and soft cap some architectures put behind their head."""
         config, logits = self.model.config.get_text_config(), self.head(hidden)
-        logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+        scale = getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+        if scale != 1.0:  # a pass over the whole vocabulary
+            logits = logits * scale
         cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def extend(self, context: Context, ids: Tensor, real: Tensor) -> Tensor:
-        """Read `ids` [R, S] after `context` (changed in place), `real` [R, S] marking what is not padding. Returns the hidden states
-        of the real tokens, row after row, [N, D]."""
+        """Read `ids` [R, S] after `context` (changed in place), `real` [R, S] marking what is not padding. Returns the hidden
+        states of the real tokens, row after row, [N, D]."""
         steps = real.long().cumsum(1)
         positions = context.position[:, None] + (steps - 1).clamp(min=0)
         before, context.mask = context.mask, torch.cat([context.mask, real], 1)
@@ -142,8 +144,8 @@ class Net:
     def prefill(self, prompts: Sequence[Ids]) -> Context:
         """Read distinct prompts, their common beginning once. Rows of the result are the prompts, `hidden` their last states.
 
-        Where the model does not pack, prompts are read whole and padded on the left: windows and biases count columns, so none may
-        stand between two tokens.
+        Where the model does not pack, prompts are read whole and padded on the left: windows and biases count columns, so no
+        padding may stand between two tokens.
         """
         shared = common_beginning(prompts) if self.packs else 0
         context = self._nothing(1 if shared else len(prompts))
@@ -174,7 +176,8 @@ def common_beginning(prompts: Sequence[Ids]) -> int:
     """How many tokens all prompts begin with, leaving each at least one of its own; 0 where sharing does not pay."""
     if len(prompts) < 2:
         return 0
-    low, high = min(prompts), max(prompts)  # in lexical order the two extremes differ first
+    texts = [tuple(prompt) for prompt in prompts]
+    low, high = min(texts), max(texts)  # in lexical order the two extremes differ first
     limit = min(map(len, prompts)) - 1
     shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), limit)
     shared = min(shared, limit)
@@ -188,15 +191,15 @@ def _check(net: Net) -> None:
     try:
         right, alike = _probe(net)
     except Exception as err:  # an architecture's own code raises anything over a cache or a mask it does not expect
-        raise UserError(f"model type {kind!r} does not read on from a cache that rows can share ({reason(err)}); use another") from err
+        raise UserError(f"model type {kind!r} does not read on from a shared cache ({reason(err)}); use another model") from err
     if not right:
         raise UserError(f"model type {kind!r} computes its logits in a way this engine does not know; use another model")
     if alike < (0.999 if net.model.dtype == torch.float32 else 0.9):  # bfloat16 rounds much on so meaningless a text
-        raise UserError(f"model type {kind!r}: reading a prompt in parts does not give what reading it whole does; use another model")
+        raise UserError(f"model type {kind!r} does not read a prompt in parts as it reads it whole; use another model")
 
 
 def _probe(net: Net) -> tuple[bool, float]:
-    """Whether the logits are the head's, and the least cosine between states read in parts, in rows of unequal length, and whole."""
+    """Whether the logits are the head's, and the least cosine between states of unequal rows read in parts and read whole."""
     ids = [i % net.model.config.get_text_config().vocab_size for i in range(20, 60)]
     prompts = [ids[:12] + ids[12:13], ids[:12] + ids[20:25], ids[:12] + ids[30:33]]
     ends = [ids[13:15], ids[25:26], ids[33:35]]

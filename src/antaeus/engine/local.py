@@ -22,6 +22,10 @@ from antaeus.engine.update import Learner, micro_batches, token_statistics
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Lesson, Prompt
 
+# Sums are rounded by the way a batch is cut. These bounds do not move with what other programs leave free, so that where they
+# are the ones that bind, a replay cuts as the first time did and gives the same bytes.
+MAX_ROWS, MAX_TOKENS = 512, 4096
+
 
 class LocalEngine:
     """`Engine` over one model in this process. `lora` is the adapter's rank, 0 = all weights are trained."""
@@ -94,13 +98,13 @@ class LocalEngine:
         if isinstance(prompt, str):
             return prompt
         if not self.chat:
-            raise UserError("the prompts are chat messages, but the model has no chat template: use string prompts, or a chat model")
+            raise UserError("the prompts are chat messages and the model has no chat template: use text prompts or a chat model")
         turns = [{"role": m.role, "content": m.content} for m in prompt]
         try:
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
         except Exception as err:  # a template is a program of somebody else and refuses what it likes, system turns above all
             roles = ", ".join(turn["role"] for turn in turns)
-            raise UserError(f"the model's chat template does not take turns of {roles} ({reason(err)}); change the prompts") from err
+            raise UserError(f"the model's chat template refuses turns of {roles} ({reason(err)}); change the prompts") from err
 
     def _ids(self, task: str, prompt: Prompt, max_tokens: int) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(self.render(prompt), add_special_tokens=isinstance(prompt, str)))
@@ -108,8 +112,8 @@ class LocalEngine:
             raise UserError(f"task {task!r}: the prompt is empty once it is tokenised")
         if len(ids) + max_tokens > self.context:
             raise UserError(
-                f"task {task!r}: {len(ids)} prompt tokens + max_tokens={max_tokens} exceed the model's context of {self.context}; "
-                "shorten the prompt or lower max_tokens"
+                f"task {task!r}: {len(ids)} prompt tokens + max_tokens={max_tokens} exceed the model's context of "
+                f"{self.context}; shorten the prompt or lower max_tokens"
             )
         return ids
 
@@ -144,8 +148,7 @@ class LocalEngine:
         return {n: values[k] for n, k in names.items()}
 
     def _free_bytes(self) -> int:
-        """Memory to count on: what is free, but at most three quarters of all there is. Sums are rounded by the way batches are cut;
-        a limit that other programs do not move keeps a replay the same to the bit."""
+        """Memory to count on: what is free, but at most three quarters of all there is."""
         device = self.model.device
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)
@@ -156,17 +159,19 @@ class LocalEngine:
         return min(free, total * 3 // 4)
 
     def _rows_that_fit(self, width: int) -> int:
-        """Rows whose caches, copied once while rows leave, and logits take at most half of the free memory."""
+        """Rows whose caches (twice, while rows leave) and logits take at most half of the free memory; `MAX_ROWS` at most."""
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache = 2 * 2 * config.num_hidden_layers * heads * size * width * self.model.dtype.itemsize
-        return max(1, self._free_bytes() // 2 // (cache + 24 * config.vocab_size))
+        return min(MAX_ROWS, max(1, self._free_bytes() // 2 // (cache + 24 * config.vocab_size)))
 
     def _tokens_that_fit(self) -> int:
-        """Padded tokens whose activations take at most half of the free memory: about 40 hidden-sized tensors a layer."""
+        """Tokens whose activations, about 40 hidden-sized tensors a layer, take at most half of the free memory; `MAX_TOKENS` at
+        most."""
         config = self.model.config.get_text_config()
-        return max(256, self._free_bytes() // 2 // (40 * config.hidden_size * config.num_hidden_layers * self.model.dtype.itemsize))
+        each = 40 * config.hidden_size * config.num_hidden_layers * self.model.dtype.itemsize
+        return min(MAX_TOKENS, max(256, self._free_bytes() // 2 // each))
 
 
 def _end_tokens(causal, tokenizer) -> frozenset[int]:
@@ -182,7 +187,8 @@ def _with_lora(causal, rank: int, seed: int):
 
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(causal, config, autocast_adapter_dtype=False)
+    with quiet():
+        return get_peft_model(causal, config, autocast_adapter_dtype=False)
 
 
 def _container_limit() -> int:

@@ -1,4 +1,4 @@
-"""Policy-gradient losses on flat token vectors. Every tensor here is [N]: the N completion tokens of a batch, rows one after another."""
+"""Policy-gradient losses on flat token vectors, [N]: the completion tokens of a batch, row after row."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def clipped_surrogate(logp: Tensor, old: Tensor, advantage: Tensor, how: Update)
     """PPO's clipped loss with asymmetric bounds (DAPO, 2503.14476) and dual clip (1912.09729 eq. 5).
 
     L = -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A); where A < 0, also L = min(L, -dual_clip * A). `dual_clip` 0 turns
-    the second bound off. Returns the loss per token and whether a bound was active, both [N]. Log-ratios are clamped to [-20, 20] as
-    verl does, so that nothing overflows.
+    the second bound off. Returns the loss per token and whether a bound was active, both [N]. Log-ratios are clamped to
+    [-20, 20] as verl does, so that nothing overflows.
     """
     ratio = torch.exp((logp - old).clamp(-20, 20))
     free = -ratio * advantage
@@ -28,8 +28,8 @@ def clipped_surrogate(logp: Tensor, old: Tensor, advantage: Tensor, how: Update)
 
 
 def k3(logp: Tensor, ref: Tensor) -> Tensor:
-    """Schulman's k3 estimate of KL(policy || reference) per token: e^d - d - 1 with d = ref - logp, clamped to [-10, 10] as verl does
-    (and d to [-20, 20]: beyond, e^d could overflow and make the gradient 0 x infinity)."""
+    """Schulman's k3 estimate of KL(policy || reference) per token: e^d - d - 1 with d = ref - logp, clamped to [-10, 10] as
+    verl does (and d to [-20, 20]: beyond, e^d could overflow and make the gradient 0 x infinity)."""
     d = (ref - logp).clamp(-20, 20)
     return (d.exp() - d - 1).clamp(-10, 10)
 

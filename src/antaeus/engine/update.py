@@ -89,7 +89,7 @@ class Learner:
         return Trained(loss, norm.item(), clipped, kl, tokens)
 
     def backward(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> tuple[float, float, float]:
-        """Add the gradient of the batch's loss to the masters. Returns loss, share of clipped tokens, mean k3 to the reference."""
+        """Add the gradient of the batch's loss to the masters. Returns the loss, the share of clipped tokens, the mean k3."""
         lengths = torch.tensor([len(lesson.ids) for lesson in lessons])
         weights = token_weights(lengths, how).split(lengths.tolist())
         active = [i for i, lesson in enumerate(lessons) if lesson.advantage or how.kl]

@@ -28,7 +28,11 @@ def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> dict[str, ob
     A task on which either grading failed is left out of both sides and counted in `infra`.
     """
     _only_ground([*before, *after])
-    pairs = [(b.score == 1.0, a.score == 1.0) for b, a in zip(before, after, strict=True) if b.score is not None and a.score is not None]
+    pairs = [
+        (b.score == 1.0, a.score == 1.0)
+        for b, a in zip(before, after, strict=True)
+        if b.score is not None and a.score is not None
+    ]
     n, was, now = len(pairs), sum(b for b, _ in pairs), sum(a for _, a in pairs)
     wins, losses = sum(a and not b for b, a in pairs), sum(b and not a for b, a in pairs)
     return {

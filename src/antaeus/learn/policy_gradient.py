@@ -37,8 +37,12 @@ def lessons(
             attempt = group.attempts[i]
             out.append(
                 Lesson(
-                    group.task, attempt.prompt_ids, attempt.ids, a,
-                    logprobs=attempt.logprobs if off_policy else None, ref_logprobs=refs[i].logprobs if refs else None,
+                    group.task,
+                    attempt.prompt_ids,
+                    attempt.ids,
+                    a,
+                    logprobs=attempt.logprobs if off_policy else None,
+                    ref_logprobs=refs[i].logprobs if refs else None,
                 )  # fmt: skip
             )
     return out

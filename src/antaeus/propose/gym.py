@@ -1,4 +1,4 @@
-"""Procedural tasks of reasoning-gym (Apache-2.0), by generator name. Checked against version 0.1.25; grading is in `grading`."""
+"""Procedural tasks of reasoning-gym (Apache-2.0, version 0.1.25), by generator name. They are graded by `antaeus.gym`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from antaeus.errors import UserError
+from antaeus.gym import CHECK, dataset, grade_gym, seal
 from antaeus.overlap import Index
 from antaeus.propose.builtin import require_sizes
-from antaeus.propose.grading import CHECK, dataset, grade_gym, seal
 from antaeus.propose.rows import content_id
 from antaeus.types import Anchor, Exam, Practice, Task, TaskSet, Vault
 

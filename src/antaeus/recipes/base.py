@@ -44,7 +44,9 @@ class Recipe:
     kl: float = knob(0.0, "weight of the k3 KL to the base model", low=0.0)
     kl_in: str = knob("loss", "where that KL enters", choices=("loss", "reward"))
     updates: int = knob(1, "optimiser steps a round, each on its share of the prompts", low=1)
-    control: str = knob("none", "replace the verdicts: " + "; ".join(f"{k} = {v}" for k, v in CONTROLS.items()), choices=tuple(CONTROLS))
+    control: str = knob(
+        "none", "replace the verdicts: " + "; ".join(f"{k} = {v}" for k, v in CONTROLS.items()), choices=tuple(CONTROLS)
+    )
 
     def propose(self, tasks: TaskSet, round: int, seed: int) -> list[Practice]:
         """The practice tasks of a round."""

@@ -16,7 +16,9 @@ class RLVR(Recipe):
     """Reinforcement learning with verifiable rewards (GRPO, Shao et al. 2024, arXiv 2402.03300)."""
 
     name: ClassVar[str] = "rlvr"
-    title: ClassVar[str] = "rewards from sealed answers: the reference that every other recipe is compared with (arXiv 2402.03300)"
+    title: ClassVar[str] = (
+        "rewards from sealed answers: the reference that every other recipe is compared with (arXiv 2402.03300)"
+    )
     rung: ClassVar[int] = 0
     source: ClassVar[Source] = Source.GROUND
 

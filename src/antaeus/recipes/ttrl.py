@@ -27,7 +27,9 @@ class TTRL(Recipe):
 
     def __post_init__(self) -> None:
         if 0 < self.votes < self.samples:
-            raise UserError(f"votes={self.votes} is below samples={self.samples}: the attempts learned from are some of those that vote")
+            raise UserError(
+                f"votes={self.votes} is below samples={self.samples}: the attempts learned from are some of those that vote"
+            )
 
     def solve(self, engine: Engine, practice: Sequence[Practice], tasks: TaskSet, seed: str) -> list[Group]:
         how = replace(self.sampling(tasks), n=self.votes or self.samples)
@@ -40,4 +42,6 @@ class TTRL(Recipe):
         self, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Sequence[Sequence[Scores]] | None
     ) -> list[Lesson]:
         kept = [replace(group, attempts=group.attempts[: self.samples]) for group in groups]
-        return super().learn(kept, [row[: self.samples] for row in verdicts], reference and [r[: self.samples] for r in reference])
+        return super().learn(
+            kept, [row[: self.samples] for row in verdicts], reference and [r[: self.samples] for r in reference]
+        )

@@ -102,7 +102,9 @@ class RunDir:
         record = _read_json(pointer) if pointer.exists() else {}
         folder = self.path / record.get("folder", "")
         if bad := damaged(folder, record.get("sha256", {})):
-            raise UserError(f"{folder / bad}: the checkpoint is damaged; delete {pointer} to start this run again from the beginning")
+            raise UserError(
+                f"{folder / bad}: the checkpoint is damaged; delete {pointer} to start this run again from the beginning"
+            )
         for log in LOGS:
             if (self.path / log).exists():
                 os.truncate(self.path / log, min(record.get("lengths", {}).get(log, 0), _size(self.path / log)))
@@ -116,6 +118,7 @@ class RunDir:
         for old in self.path.glob("checkpoint-*"):
             shutil.rmtree(old)
         self._drop_versions_but(kept)
+
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0

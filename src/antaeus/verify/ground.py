@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from antaeus.answers import judge
+from antaeus.gym import grade_gym
 from antaeus.types import Attempt, Group, Source, Task, Vault, Verdict
-from antaeus.verify.gym import grade_gym
 
 
 def ground(group: Group, vault: Vault) -> list[Verdict]:

@@ -1,1 +1,0 @@
-from antaeus.propose.grading import grade_gym

@@ -1,0 +1,180 @@
+"""The bench: both sides do the same work, its numbers hang together, and bad input is one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers import run_cli
+
+from antaeus import bench
+from antaeus.bench import floor, ours, work
+from antaeus.bench import step as step_
+from antaeus.bench import trl as trl_
+
+SMALL = ("--prompts", "2", "--samples", "4", "--tokens", "8")
+needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
+
+
+@pytest.fixture
+def cli(capfd: Any, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> Any:
+    """`antaeus bench step --model TINY ...`; what child processes print is caught too."""
+    return lambda *args: run_cli(capfd, monkeypatch, "bench", "step", "--model", tiny_folder, *args)
+
+
+def check_side(side: dict[str, Any], repeats: int, tokens: int) -> None:
+    assert len(side["seconds"]) == repeats and min(side["seconds"]) == side["min"] <= side["median"] <= side["max"] == max(
+        side["seconds"]
+    )
+    assert side["cpu_seconds"] > 0 and 100 < side["peak_rss_mb"] < 20_000
+    assert side["tokens_per_s"] == pytest.approx(tokens / side["median"])
+
+
+def test_ours_alone_is_one_json_object(cli: Any, tiny_folder: Path) -> None:
+    code, out, err = cli(*SMALL, "--repeats", "2", "--peer", "none", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert out.count("\n") == 1
+    assert result["bench"] == "step" and result["model"] == str(tiny_folder)
+    assert [result[k] for k in ("prompts", "samples", "tokens", "repeats")] == [2, 4, 8, 2]
+    assert result["dtype"] in ("bfloat16", "float32") and result["threads"] >= 1
+    assert 55 <= result["prompt_tokens"] <= 65
+    check_side(result["ours"], 2, 2 * 4 * 8)
+    parts = result["ours"]["parts"]
+    assert parts.keys() == {"sample", "vote", "update"}
+    assert sum(parts.values()) == pytest.approx(result["ours"]["median"], rel=0.2)
+    assert result["peer"] is result["speedup"] is result["ratio"] is None
+    assert {(m["dtype"], m["rows"]) for m in result["matmul"]} == {
+        (d, r) for d in ("bfloat16", "float32") for r in (8, floor.MANY)
+    }
+    assert all(m["gflops"] > 0 and (m["inner"], m["columns"]) == (64, 128) for m in result["matmul"])
+    bound = result["floor"]
+    assert bound["seconds"] == pytest.approx(bound["sample_s"] + bound["update_s"])
+    assert 0 < bound["share"] < 1 and bound["share"] == pytest.approx(bound["seconds"] / result["ours"]["median"])
+    assert "warm-up: antaeus" in err and "step 2 of 2: antaeus" in err
+
+
+@needs_trl
+def test_the_peer_is_measured_in_turn(cli: Any) -> None:
+    code, out, err = cli(*SMALL, "--repeats", "2", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    check_side(result["ours"], 2, 2 * 4 * 8)
+    check_side(result["peer"], 2, 2 * 4 * 8)
+    assert result["peer"]["name"] == "trl" and result["peer"]["version"][0].isdigit() and result["peer"]["micro_rows"] == 8
+    pairs = [b / a for a, b in zip(result["ours"]["seconds"], result["peer"]["seconds"], strict=True)]
+    assert [result["speedup"][k] for k in ("min", "max")] == pytest.approx([min(pairs), max(pairs)])
+    assert result["ratio"] == pytest.approx(result["ours"]["median"] / result["peer"]["median"])
+    for line in ("warm-up", "step 1 of 2", "step 2 of 2"):
+        assert any(x.startswith(f"{line}: antaeus") and ", trl " in x for x in err.splitlines())
+    text = bench.describe(result).splitlines()
+    assert len(text) == 5 and "times as fast" in text[3] and "arithmetic alone" in text[4]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--peer", "trll"], "unknown peer 'trll' (did you mean 'trl'?)"),
+        (["--peer", "none", "--prompts", "0"], "prompts=0"),
+        (["--peer", "none", "--prompts", "100000"], "different sums"),
+        (["--peer", "none", "--samples", "1"], "samples=1"),
+        (["--peer", "none", "--tokens", "0"], "tokens"),
+        (["--peer", "none", "--repeats", "0"], "repeats"),
+        (["--peer", "none", "--tokens", "600"], "exceed the model's context of 512"),
+    ],
+)
+def test_bad_input_is_one_line(cli: Any, args: list[str], says: str) -> None:
+    code, out, err = cli(*args)
+    told = [line for line in err.splitlines() if line.startswith("antaeus: ")]
+    assert code == 2 and out == "" and len(told) == 1 and says in told[0]
+    assert "Traceback" not in err
+
+
+def test_an_unknown_measurement_is_one_line(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = run_cli(capsys, monkeypatch, "bench", "stairs")
+    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there is step\n")
+
+
+def test_a_peer_that_is_not_installed_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, out, err = cli()
+    assert code == 2 and out == "" and err.count("\n") == 1
+    assert "trl is not installed" in err and "pip install trl" in err and "--peer none" in err
+
+
+def die(turn: work.Turn, todo: work.Work) -> None:
+    turn.ready(dtype="float32", device="cpu")
+    turn.begin()
+    sys.exit(9)
+
+
+def test_a_process_that_dies_is_told_with_its_code() -> None:
+    worker = step_.Worker("trl", die, work.Work("", 1, 2, 1, 1))
+    with pytest.raises(step_.UserError, match="the process of trl ended with code 9"):
+        worker.step()
+    worker.close()
+
+
+def test_a_worker_that_is_no_longer_needed_goes() -> None:
+    worker = step_.Worker("trl", die, work.Work("", 1, 2, 1, 1))
+    worker.close()
+    assert worker._process.exitcode == 0
+
+
+def test_both_sides_get_the_same_prompts() -> None:
+    todo = work.Work("tiny", prompts=3, samples=4, tokens=8, steps=5)
+    recipe, tasks = todo.recipe(), todo.tasks()
+    mine = [task.shots + str(task.prompt) for i in range(5) for task in recipe.propose(tasks, i + 1, 0)]
+    assert todo.texts() == mine and len(set(mine)) == 15
+
+
+@pytest.mark.parametrize(("prompts", "samples", "rows"), [(8, 16, 32), (8, 4, 32), (7, 4, 28), (5, 16, 16), (3, 100, 100)])
+def test_micro_batches_of_the_peer_hold_whole_groups(prompts: int, samples: int, rows: int) -> None:
+    settings = trl_._settings(work.Work("tiny", prompts, samples, 8, 2, "float32", "cpu"), "out")
+    assert settings["per_device_train_batch_size"] == rows
+    assert rows * settings["gradient_accumulation_steps"] == prompts * samples
+
+
+def test_the_peers_reward_is_the_majority_of_its_own_group() -> None:
+    vote = trl_._vote(work.Work("tiny", 2, 3, 4, 2))
+    ids = [[1, 2, 3, 4]] * 6
+    assert vote(completions=["a 5", "is 7", "= 5", "none", "no", "at all"], completion_ids=ids, prompts=[]) == [1, 0, 1, 0, 0, 0]
+    with pytest.raises(AssertionError):
+        vote(completions=["5"] * 6, completion_ids=[[1]] * 6)
+
+
+def test_the_floor_counts_what_no_step_can_leave_out() -> None:
+    shape = floor.Shape(rows=6, tokens=5, prompt_tokens=30, distinct_prompt_tokens=12, hidden=4, inner=8, body=10**6, head=10**5)
+    rates = [{"dtype": "float32", "gflops": 1.0}] * 2 + [{"dtype": "bfloat16", "gflops": g} for g in (2.0, 4.0)]
+    once = 1e6 * (12 + 6 * 4) + 1e5 * 6 * 5  # weights x tokens
+    got = floor.floor(shape, rates, "bfloat16")
+    assert got["sample_s"] == pytest.approx(2 * once / 2e9) and got["update_s"] == pytest.approx(6 * once / 4e9)
+    assert (got["sample_gflop"], got["update_gflop"]) == (0.1, 0.2)
+
+
+def test_common_beginnings_are_counted_once() -> None:
+    assert ours._distinct([(1, 2, 3), (1, 2, 4), (1, 2, 3, 5)]) == 5
+    assert ours._distinct([(2, 1), (3, 1)]) == 4
+
+
+def test_the_shape_of_the_model(tiny: Any) -> None:
+    engine = tiny()
+    shape = ours._shape(engine, work.Work("tiny", 2, 3, 4, 1))
+    layer = 64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3 + 2 * 64  # q, o; k, v; feed-forward; norms
+    assert (shape.body, shape.head, shape.hidden, shape.inner, shape.rows) == (2 * layer + 64, 99 * 64, 64, 128, 6)
+    assert shape.distinct_prompt_tokens < shape.prompt_tokens
+
+
+def test_every_completion_is_learned_from(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours leaves out what has no advantage; measured against a peer that does not, it must not."""
+    engine, todo = tiny(), work.Work("tiny", 2, 4, 6, 1)
+    engine._eos = frozenset()
+    seen: list[Any] = []
+    monkeypatch.setattr(engine, "train", lambda lessons, how: seen.extend(lessons) or SimpleNamespace(tokens=48))
+    ours._round(engine, todo.recipe(), todo.tasks(), 1)
+    assert len(seen) == 8 and all(lesson.advantage and len(lesson.ids) == 6 for lesson in seen)
