@@ -26,33 +26,26 @@ def lessons(
     takes beta times the attempt's summed k3 off its reward. `off_policy` keeps the sampler's log-probabilities for the ratio.
     Raises `SealBroken` for a group whose task is not practice.
     """
-    out: list[Lesson] = []
-    for g, (group, row) in enumerate(zip(groups, verdicts, strict=True)):
-        if not isinstance(group.task, Practice):
-            raise SealBroken(f"{type(group.task).__name__} {group.task.id!r} reached learning")
-        scored = [(i, v.score) for i, v in enumerate(row) if v.score is not None]
-        refs = reference[g] if reference else None
-        rewards = [s - (kl_in_reward * _k3(group, i, refs) if kl_in_reward else 0.0) for i, s in scored]
-        for (i, _), a in zip(scored, advantage(rewards), strict=True):
-            attempt = group.attempts[i]
-            out.append(
-                Lesson(
-                    group.task,
-                    attempt.prompt_ids,
-                    attempt.ids,
-                    a,
-                    logprobs=attempt.logprobs if off_policy else None,
-                    ref_logprobs=refs[i].logprobs if refs else None,
-                )  # fmt: skip
-            )
-    return out
+    references = reference or [None] * len(groups)
+    parts = zip(groups, verdicts, references, strict=True)
+    return [lesson for group, row, refs in parts for lesson in _of_group(group, row, advantage, refs, kl_in_reward, off_policy)]
+
+
+def _of_group(
+    group: Group, row: Sequence[Verdict], advantage: Advantage, refs: Sequence[Scores] | None, beta: float, off_policy: bool
+) -> list[Lesson]:
+    if not isinstance(group.task, Practice):
+        raise SealBroken(f"{type(group.task).__name__} {group.task.id!r} reached learning")
+    scored = [(a, v.score, refs[a.index].logprobs if refs else None) for a, v in zip(group.attempts, row, strict=True)]
+    scored = [(attempt, score, ref) for attempt, score, ref in scored if score is not None]
+    rewards = [score - (beta * k3(a.logprobs, ref) if beta and ref else 0.0) for a, score, ref in scored]
+    return [
+        Lesson(group.task, a.prompt_ids, a.ids, value, a.logprobs if off_policy else None, ref)
+        for (a, _, ref), value in zip(scored, advantage(rewards), strict=True)
+    ]
 
 
 def k3(logprobs: Sequence[float], reference: Sequence[float]) -> float:
     """Sum over tokens of e^d - d - 1, d = reference - policy: an estimate of the sequence's KL to the reference, never negative."""
     return sum(math.exp(min(d, 10.0)) - d - 1 for d in (r - p for p, r in zip(logprobs, reference, strict=True)))
 
-
-def _k3(group: Group, i: int, refs: Sequence[Scores] | None) -> float:
-    assert refs is not None, "KL in the reward needs the reference's log-probabilities"
-    return k3(group.attempts[i].logprobs, refs[i].logprobs)

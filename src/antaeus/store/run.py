@@ -33,7 +33,7 @@ class RunDir:
         self._last = self._opened
         path.mkdir(parents=True, exist_ok=True)
         (path / "versions").mkdir(exist_ok=True)
-        self._lock = open(path / ".lock", "w")
+        self._lock = open(path / ".lock", "w")  # noqa: SIM115
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
