@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,7 @@ import pytest
 from helpers import run_cli
 
 from antaeus import bench
-from antaeus.bench import floor, ours, work
-from antaeus.bench import step as step_
-from antaeus.bench import trl as trl_
+from antaeus.bench import floor, measure, ours, trl_peer, work
 
 SMALL = ("--prompts", "2", "--samples", "4", "--tokens", "8")
 needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
@@ -67,6 +66,7 @@ def test_the_peer_is_measured_in_turn(cli: Any) -> None:
     check_side(result["ours"], 2, 2 * 4 * 8)
     check_side(result["peer"], 2, 2 * 4 * 8)
     assert result["peer"]["name"] == "trl" and result["peer"]["version"][0].isdigit() and result["peer"]["micro_rows"] == 8
+    assert result["peer"]["threads"] == result["threads"]
     pairs = [b / a for a, b in zip(result["ours"]["seconds"], result["peer"]["seconds"], strict=True)]
     assert [result["speedup"][k] for k in ("min", "max")] == pytest.approx([min(pairs), max(pairs)])
     assert result["ratio"] == pytest.approx(result["ours"]["median"] / result["peer"]["median"])
@@ -114,16 +114,28 @@ def die(turn: work.Turn, todo: work.Work) -> None:
 
 
 def test_a_process_that_dies_is_told_with_its_code() -> None:
-    worker = step_.Worker("trl", die, work.Work("", 1, 2, 1, 1))
-    with pytest.raises(step_.UserError, match="the process of trl ended with code 9"):
+    worker = measure.Worker("trl", die, work.Work("", 1, 2, 1, 1))
+    with pytest.raises(measure.UserError, match="the process of trl ended with code 9"):
         worker.step()
     worker.close()
 
 
 def test_a_worker_that_is_no_longer_needed_goes() -> None:
-    worker = step_.Worker("trl", die, work.Work("", 1, 2, 1, 1))
+    worker = measure.Worker("trl", die, work.Work("", 1, 2, 1, 1))
     worker.close()
     assert worker._process.exitcode == 0
+
+
+def loiter(turn: work.Turn, todo: work.Work) -> None:
+    turn._pipe.send(measure.UserError("no such thing"))
+    turn.begin()
+
+
+def test_a_worker_that_refuses_to_start_is_not_waited_for() -> None:
+    before = set(multiprocessing.active_children())
+    with pytest.raises(measure.UserError, match="no such thing"):
+        measure.Worker("trl", loiter, work.Work("", 1, 2, 1, 1))
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_both_sides_get_the_same_prompts() -> None:
@@ -135,13 +147,13 @@ def test_both_sides_get_the_same_prompts() -> None:
 
 @pytest.mark.parametrize(("prompts", "samples", "rows"), [(8, 16, 32), (8, 4, 32), (7, 4, 28), (5, 16, 16), (3, 100, 100)])
 def test_micro_batches_of_the_peer_hold_whole_groups(prompts: int, samples: int, rows: int) -> None:
-    settings = trl_._settings(work.Work("tiny", prompts, samples, 8, 2, "float32", "cpu"), "out")
+    settings = trl_peer._settings(work.Work("tiny", prompts, samples, 8, 2, "float32", "cpu"), "out")
     assert settings["per_device_train_batch_size"] == rows
     assert rows * settings["gradient_accumulation_steps"] == prompts * samples
 
 
 def test_the_peers_reward_is_the_majority_of_its_own_group() -> None:
-    vote = trl_._vote(work.Work("tiny", 2, 3, 4, 2))
+    vote = trl_peer._vote(work.Work("tiny", 2, 3, 4, 2))
     ids = [[1, 2, 3, 4]] * 6
     assert vote(completions=["a 5", "is 7", "= 5", "none", "no", "at all"], completion_ids=ids, prompts=[]) == [1, 0, 1, 0, 0, 0]
     with pytest.raises(AssertionError):

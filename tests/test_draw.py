@@ -93,6 +93,15 @@ def test_one_block_beside_the_only_likely_token() -> None:
     assert sorted(set(many(logits, 20_000).tolist())) == alive
 
 
+def test_rounding_of_a_blocks_sum_never_draws_what_is_behind_it() -> None:
+    """A block's float32 sum may exceed the exact sum of its weights; the last token with weight is then the one that is meant."""
+    logits = logits_of(3000 * BLOCK, scale=1.0).view(3000, BLOCK)
+    logits[:, 200:] = -torch.inf
+    ids = draw(logits, torch.full((3000,), LAST), 1.0, 0, 1.0)[0]
+    weights = torch.exp(logits - logits.amax(-1, keepdim=True))
+    assert (weights.sum(-1).double() * LAST >= weights.double().sum(-1)).any() and (ids <= 199).all()
+
+
 @pytest.mark.parametrize("peak", [100.0, 1e4, 1e30])
 def test_peaked_logits_give_the_peak(peak: float) -> None:
     logits = logits_of(1000)

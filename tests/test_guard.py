@@ -107,11 +107,16 @@ def test_no_answer_never_votes_and_never_wins():
     assert [v.score for v in majority(group(None, None))] == [0, 0]
 
 
-def test_ties_go_to_the_first_seen_and_only_voters_count():
+def test_ties_go_to_the_first_seen():
     assert [v.score for v in majority(group("2", "1", "1", "2"))] == [1, 0, 0, 1]
-    assert [v.score for v in majority(group("1", "2", "2", "2"), votes=1)] == [1, 0, 0, 0]
     assert majority(group("1", "1", None, "2"))[0].parts == {"majority": 0.5}
     assert {v.source for v in majority(group("1", None))} == {Source.SELF}
+
+
+def test_a_majority_too_small_to_be_believed_abstains():
+    assert [v.score for v in majority(group("1", "1", "2", "3"), agreement=0.5)] == [1, 1, 0, 0]
+    assert [v.score for v in majority(group("1", "1", "2", None), agreement=0.51)] == [None] * 4
+    assert lessons([group("1", "1", "2", "3")], [majority(group("1", "1", "2", "3"), 0.9)], advantages.grpo) == []
 
 
 def test_lucky_hits():

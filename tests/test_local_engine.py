@@ -103,6 +103,18 @@ def test_a_saved_adapter_is_one_for_peft(tiny: Callable[..., Any], tiny_folder: 
     torch.testing.assert_close(logits(merged.model), logits(engine.model), rtol=1e-4, atol=1e-5)
 
 
+def test_an_adapter_on_an_adapter_names_it_as_its_base(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    first = tiny(lora=4)
+    train(first, 1)
+    first.save(tmp_path / "first")
+    second = LocalEngine(str(tmp_path / "first"), device="cpu", dtype="float32", lora=2)
+    train(second, 1)
+    second.save(tmp_path / "second")
+    both = LocalEngine(str(tmp_path / "second"), device="cpu", dtype="float32")
+    torch.testing.assert_close(logits(both.model), logits(second.model), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(logits(both.model), logits(first.model), atol=1e-3)
+
+
 def test_an_adapters_start_depends_on_the_seed_alone(tiny: Callable[..., Any]) -> None:
     torch.manual_seed(1)
     one = tiny(lora=4, seed=7)

@@ -9,6 +9,7 @@ from helpers import lines, run_cli
 import antaeus
 from antaeus import loop
 from antaeus.config import configure
+from antaeus.engine.base import Trained
 from antaeus.engine.local import LocalEngine
 from antaeus.errors import UserError
 from antaeus.propose.sets import load
@@ -181,3 +182,15 @@ def test_dry_run_writes_nothing(cli, tmp_path):
     code, out, _ = cli("run", "ttrl", *SMALL, "--model", "tiny", "--run-dir", tmp_path / "r", "--dry-run", "--json")
     assert code == 0 and json.loads(out)["rendered_prompt"].startswith("17 + 25 = 42\n")
     assert not (tmp_path / "r").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_an_alarm_and_no_crash(tmp_path):
+    run = RunDir(tmp_path)
+    lost = [Trained(1.0, 2.0, 0.0, 0.0, 9), Trained(float("nan"), float("inf"), 0.0, 0.0, 9)]
+    loop.log(run, lambda kind, about: None, loop.State(), {}, lost, alarms=["another"])
+    loop.log(run, lambda kind, about: None, loop.State(), {}, lost[:1])
+    run.close()
+    first, second = lines(tmp_path / "events.jsonl")
+    assert first["train"] == {"loss": None, "grad_norm": None, "clip_fraction": 0.0, "kl": 0.0, "lr": 0.0}
+    assert first["alarms"] == ["another", "a gradient was not finite: its step was left out"]
+    assert second["train"]["loss"] == 1.0 and second["alarms"] == []

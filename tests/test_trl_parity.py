@@ -5,12 +5,13 @@ through `learn.lessons` and `Learner.backward` on the other; the gradient of eve
 
 Where definitions differ, and how they are made to meet here:
 * TRL divides by std + 1e-4, our `grpo` by std + 1e-6 (verl): compared with 1e-4.
-* Our dual clip (1912.09729) is TRL's `delta` (two-sided clipping, INTELLECT-2) wherever delta >= 1 + epsilon_high. TRL has it off by
-  default, ours is 3. A smaller delta also bounds positive advantages; the dual clip never does.
-* TRL multiplies k3 by the importance ratio (`use_bias_correction_kl`, on by default, DeepSeek-V3.2), which changes its gradient even
-  on-policy; ours, like verl and GRPO as published, does not: compared with that switch off.
-* TRL's k3 is not clamped; ours is, to [-10, 10], as in verl. Equal while d = ref - logp is in [-10.9, 2.6].
-* TRL's `RLOOTrainer` clips the ratio of whole sequences and sums their tokens; ours clips token by token. On-policy, TRL's gradient
+* Our dual clip (1912.09729) is TRL's `delta` (two-sided clipping, INTELLECT-2) wherever delta >= 1 + epsilon_high. TRL has it off
+  by default, ours is 3. A smaller delta also bounds positive advantages; the dual clip never does.
+* TRL multiplies k3 by the importance ratio (`use_bias_correction_kl`, on by default, DeepSeek-V3.2), which changes its gradient
+  even on-policy; ours, like verl and GRPO as published, does not: compared with that switch off.
+* TRL clamps neither k3 nor log-ratios; ours are clamped to [-10, 10] and [-20, 20], as in verl. Equal while d = ref - logp is in
+  [-10.9, 2.6].
+* TRL's `RLOOTrainer` clips the ratio of whole sequences and sums their tokens; ours clips token by token. On-policy, its gradient
   is that of our "constant" aggregate with max_tokens 1; the loss values differ there (-mean A against -sum A over tokens / rows).
   Off-policy, RLOO's advantages are compared under the token ratio, where TRL's `GRPOTrainer` computes it.
 """

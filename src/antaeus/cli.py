@@ -126,7 +126,7 @@ def bench(
     repeats: Annotated[int, typer.Option(help="Measured steps of each side, after one warm-up.")] = 3,
     json: Json = False,
 ) -> None:
-    """Seconds of a learning step beside those of another trainer on this machine, in turn, and what the arithmetic alone would take."""
+    """Seconds of a learning step, beside those of another trainer on this machine and what the arithmetic alone would take."""
     from antaeus.bench import describe, step
 
     if what != "step":

@@ -6,6 +6,7 @@ configuration and the weights it starts from, so a round that was lost can be re
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -222,17 +223,21 @@ def log(
     run: RunDir, watch: Watch, state: State, measured: Mapping[str, float] | None = None, trained: Sequence[Trained] = (),
     anchor: Mapping[str, Any] | None = None, lr: float = 0.0, alarms: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """One line of events.jsonl. Of several updates in a round, the last one's norm and the means of the rest."""
+    """One line of events.jsonl. Of several updates in a round, the last one's norm and the means of the rest. A loss or norm that
+    is not finite, after which the engine leaves the step out, is None and an alarm."""
     mean = {k: sum(getattr(t, k) for t in trained) / len(trained) for k in ("loss", "clip_fraction", "kl")} if trained else None
+    update = {**mean, "grad_norm": trained[-1].grad_norm, "lr": lr} if mean else {}
+    finite = {k: v if math.isfinite(v) else None for k, v in update.items()}
+    lost = ["a gradient was not finite: its step was left out"] if None in finite.values() else []
     event = {
         "round": state.round,
         "time_s": round_s(state.learn_s),
         "meters": measured,
-        "train": {**mean, "grad_norm": trained[-1].grad_norm, "lr": lr} if mean else None,
+        "train": finite or None,
         "anchor": anchor,
         "tokens_sampled": state.tokens_sampled,
         "tokens_trained": state.tokens_trained,
-        "alarms": alarms,
+        "alarms": [*alarms, *lost],
     }
     run.append("events.jsonl", event)
     watch("round", event)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import torch
 
 MANY = 2048  # rows of a large product, such as those of an update
-SECONDS = 0.4  # for each measured product
+SECONDS = 0.3  # for each measured product
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of a step: rows sampled at once, tokens of each, prompt tokens (all, and with common beginnings once), and the model's
-    hidden and feed-forward widths, weights of its layers (`body`) and of its output layer (`head`)."""
+    """Sizes of a step: rows sampled at once, tokens of each, prompt tokens (all, and with common beginnings once), and the
+    model's hidden and feed-forward widths, weights of its layers (`body`) and of its output layer (`head`)."""
 
     rows: int
     tokens: int
@@ -47,7 +47,7 @@ def floor(shape: Shape, rates: list[dict[str, Any]], dtype: str) -> dict[str, fl
 
 
 def matmul_rates(shape: Shape, device: torch.device) -> list[dict[str, Any]]:
-    """Giga-operations a second of rows x hidden by hidden x inner, for the rows of sampling and of an update, in either data type."""
+    """Giga-operations a second of rows x hidden by hidden x inner, for sampling's rows and an update's, in either data type."""
     out = []
     for dtype in ("bfloat16", "float32"):
         for rows in (shape.rows, MANY):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from antaeus.bench.floor import Shape, floor, matmul_rates
@@ -49,7 +50,7 @@ def _round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> di
     trained = engine.train([replace(x, advantage=x.advantage or FAINT) for x in lessons], recipe.update(round_, tasks))
     times.append(time.perf_counter())
     assert trained.tokens == recipe.prompts * recipe.samples * tasks.max_tokens
-    return dict(zip(("sample", "vote", "update"), (b - a for a, b in zip(times, times[1:], strict=False)), strict=True))
+    return dict(zip(("sample", "vote", "update"), (b - a for a, b in pairwise(times)), strict=True))
 
 
 def _shape(engine: LocalEngine, work: Work) -> Shape:
@@ -58,7 +59,8 @@ def _shape(engine: LocalEngine, work: Work) -> Shape:
     table, body = engine.model.get_input_embeddings(), engine.model.base_model
     ids = [engine.tokenizer.encode(text) for text in work.texts()[: work.prompts]]
     return Shape(
-        rows=work.prompts * work.samples, tokens=work.tokens, prompt_tokens=sum(map(len, ids)), distinct_prompt_tokens=_distinct(ids),
+        rows=work.prompts * work.samples, tokens=work.tokens,
+        prompt_tokens=sum(map(len, ids)), distinct_prompt_tokens=_distinct(ids),
         hidden=config.hidden_size, inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         body=_weights(body) - _weights(table), head=config.vocab_size * config.hidden_size,
     )  # fmt: skip

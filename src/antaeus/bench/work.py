@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -20,7 +21,8 @@ from antaeus.types import TaskSet
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`steps` steps of `prompts` x `samples` completions of `tokens` tokens. `dtype` and `device` are torch's names; the peer's are ours."""
+    """`steps` steps of `prompts` x `samples` completions of `tokens` tokens. `dtype` and `device`, as torch names them, are told to
+    the peer: those that ours chose."""
 
     model: str
     prompts: int
@@ -35,7 +37,9 @@ class Work:
 
     def tasks(self) -> TaskSet:
         """Two-digit sums behind four worked examples. Without stop strings, every completion has `tokens` tokens."""
-        return replace(builtin("add2", 0, n_practice=self.prompts * self.steps), max_tokens=self.tokens, stop=())
+        with warnings.catch_warnings(action="ignore"):  # that there are fewer sums than asked for: they come again, then
+            sums = builtin("add2", 0, n_practice=self.prompts * self.steps)
+        return replace(sums, max_tokens=self.tokens, stop=())
 
     def texts(self) -> list[str]:
         """The prompts of all steps, in order."""
@@ -64,7 +68,7 @@ class Turn:
 
 
 def serve(worker: Callable[[Turn, Work], None], pipe: Connection, work: Work) -> None:
-    """The main function of a worker's process. Standard output belongs to the result, so whatever a library prints goes to standard error."""
+    """The main function of a worker's process. What libraries print goes to standard error: standard output is for the result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the parent, which closes the line
     os.dup2(2, 1)
     try:
@@ -76,7 +80,7 @@ def serve(worker: Callable[[Turn, Work], None], pipe: Connection, work: Work) ->
 
 
 def peak_rss_mb() -> int:
-    """The largest resident set of this process so far, in MB. `ru_maxrss` would include the parent's, hence only where there is no /proc."""
+    """The largest resident set of this process so far, in MB. `ru_maxrss` may be the parent's, hence only where there is no /proc."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024 // 10**6

@@ -34,7 +34,7 @@ class LocalEngine:
         where, kind = models.device_and_dtype(device, dtype)
         causal, self.tokenizer = models.load(model, dtype=kind, device=where)
         causal.eval()  # no dropout anywhere: the policy that learns is the policy that was sampled
-        self.peft = _with_lora(causal, lora, seed) if lora else None
+        self.peft = _with_lora(causal, models.resolve(model), lora, seed) if lora else None
         self.model = causal
         self.net = Net(causal)
         self.context = models.context_length(causal)
@@ -181,11 +181,15 @@ def _end_tokens(causal, tokenizer) -> frozenset[int]:
     return frozenset(i for i in [tokenizer.eos_token_id, *listed] if i is not None)
 
 
-def _with_lora(causal, rank: int, seed: int):
-    """Freeze the model and put LoRA adapters (alpha = 2 x rank) on every linear layer but the head. Returns the PEFT wrapper."""
+def _with_lora(causal, place: Path | str, rank: int, seed: int):
+    """Freeze the model and put LoRA adapters (alpha = 2 x rank) on every linear layer but the head. Returns the PEFT wrapper.
+
+    The adapter will name `place` as its base: left to itself, PEFT would name the base of a base that is an adapter too.
+    """
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
+    causal.name_or_path = str(place.absolute() if isinstance(place, Path) else place)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     with quiet():
         return get_peft_model(causal, config, autocast_adapter_dtype=False)

@@ -24,6 +24,7 @@ class TTRL(Recipe):
     source: ClassVar[Source] = Source.SELF
 
     votes: int = knob(0, "attempts that vote, of which the first `samples` are learned from; 0 = samples", low=0)
+    agreement: float = knob(0.4, "learn only from prompts whose majority has at least this share of the votes", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:
         if 0 < self.votes < self.samples:
@@ -36,7 +37,7 @@ class TTRL(Recipe):
         return rollout(engine, practice, how, seed=seed, read=tasks.extract)
 
     def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
-        return [majority(group) for group in groups]
+        return [majority(group, self.agreement) for group in groups]
 
     def learn(
         self, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Sequence[Sequence[Scores]] | None

@@ -8,19 +8,21 @@ from antaeus.answers import classes
 from antaeus.types import Group, Source, Verdict
 
 
-def majority(group: Group, votes: int | None = None) -> list[Verdict]:
-    """1 for attempts in the most frequent answer class of the first `votes` attempts (None: all), 0 for others.
+def majority(group: Group, agreement: float = 0.0) -> list[Verdict]:
+    """1 for attempts in the group's most frequent answer class, 0 for others; abstains where that class has less than `agreement` of
+    all attempts.
 
     Votes and rewards use the same equivalence classes. An attempt without an answer never votes and never wins; ties go to the
-    class seen first; where nobody has an answer, all verdicts are 0. `parts` tells the majority's share of all voters.
+    class seen first; where nobody has an answer, all verdicts are 0. `parts` tells the majority's share of all attempts.
     """
     label = classes([attempt.answer for attempt in group.attempts])
-    voters = label[:votes]
-    count = Counter(c for c in voters if c is not None)
+    count = Counter(c for c in label if c is not None)
     if not count:
         return [Verdict(0.0, Source.SELF, "nobody has an answer", {"majority": 0.0}) for _ in label]
     winner, n = count.most_common(1)[0]  # insertion order breaks ties: first seen first
-    share = {"majority": n / len(voters)}
+    share = {"majority": n / len(label)}
+    if n < agreement * len(label):
+        return [Verdict(None, Source.SELF, "the majority is too small to be believed", share) for _ in label]
     return [_verdict(c, winner, share) for c in label]
 
 

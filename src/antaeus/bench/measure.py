@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from antaeus.bench.ours import ours
-from antaeus.bench.trl import trl
+from antaeus.bench.trl_peer import trl
 from antaeus.bench.work import Turn, Work, serve
 from antaeus.config import configure, suggest
 from antaeus.engine import models
@@ -38,7 +38,11 @@ class Worker:
         self._process = context.Process(target=serve, args=(worker, theirs, work))
         self._process.start()
         theirs.close()
-        self.about = self._hear()
+        try:
+            self.about = self._hear()
+        except BaseException:  # nobody else could close it, and Python waits for its children at the end
+            self.close()
+            raise
 
     def step(self) -> float:
         """Let it take one step. Returns its seconds."""
@@ -58,8 +62,8 @@ class Worker:
         except (EOFError, ConnectionResetError):
             self._process.join()
             raise UserError(
-                f"the process of {self.name} ended with code {self._process.exitcode}: see above; -9 is usually a lack of memory, "
-                "then lower --prompts, --samples or --tokens"
+                f"the process of {self.name} ended with code {self._process.exitcode}: see above; -9 is usually a lack of "
+                "memory: lower --prompts, --samples or --tokens"
             ) from None
         if isinstance(said, UserError):
             raise said
@@ -72,10 +76,12 @@ def step(
 ) -> dict[str, Any]:  # fmt: skip
     """Seconds a step of ours and of `peer` ("trl", or "none"), measured in turn `repeats` times after a warm-up of each.
 
-    Returns plain records: `ours` and `peer` (None without one) with all `seconds`, their median, min and max, the median of the CPU
-    seconds that all threads took (which other programs on the machine change less), tokens a second and peak resident MB; `speedup`
-    = the peer's seconds / ours, pair by pair, and `ratio` = our median / the peer's (None without one); the machine's `matmul` rates,
-    and the `floor` they set: its seconds, and `share` = that floor / our median (1: nothing but products, at their full rate).
+    Returns plain records:
+    * `ours` and `peer` (None without one): all `seconds`, their median, min and max; `cpu_seconds`, the median of what all threads
+      took, which other programs on the machine change less; `tokens_per_s`, and `peak_rss_mb`, the largest resident set;
+    * `speedup`, the peer's seconds / ours pair by pair, and `ratio`, our median / the peer's (None without one);
+    * `matmul`, the machine's rates, and the `floor` they set: `seconds`, and their `share` of our median (1: nothing but products).
+
     Raises `UserError` for bad sizes, an unknown peer, and one that is not installed.
     """
     _require(peer)
@@ -156,12 +162,12 @@ def describe(result: Mapping[str, Any]) -> str:
         _line("antaeus", ours) + "  " + ", ".join(f"{name} {s:.2f}" for name, s in ours["parts"].items()),
     ]
     if peer:
-        lines.append(_line(f"{peer['name']} {peer['version']}", peer))
+        lines.append(_line("{name} {version}".format(**peer), peer))
         lines.append("antaeus is {median:.1f} times as fast ({min:.1f} to {max:.1f})".format(**result["speedup"]))
     best = max(rate["gflops"] for rate in result["matmul"] if rate["dtype"] == result["dtype"])
     lines.append(
-        f"arithmetic alone: {floor['seconds']:.2f} s ({floor['sample_s']:.2f} sampling, {floor['update_s']:.2f} update; products run "
-        f"at up to {best:.0f} GFLOP/s), of which a step reaches {floor['share']:.0%}"
+        "arithmetic alone: {seconds:.2f} s ({sample_s:.2f} sampling, {update_s:.2f} update), {share:.0%} of ours".format(**floor)
+        + f"; products run at up to {best:.0f} GFLOP/s"
     )
     return "\n".join(lines)
 
