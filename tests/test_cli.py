@@ -120,7 +120,18 @@ def test_a_directory_that_holds_something_else(cli, tmp_path):
 
 
 def test_a_run_directory_of_another_configuration(cli, tmp_path):
-    small = ("rounds=1", "prompts=2", "samples=2", "n_exam=4", "n_anchor=4", "--model", "tiny", "--run-dir", tmp_path / "r")
+    small = (
+        "rounds=1",
+        "prompts=2",
+        "samples=2",
+        "agreement=0",
+        "n_exam=4",
+        "n_anchor=4",
+        "--model",
+        "tiny",
+        "--run-dir",
+        tmp_path / "r",
+    )
     assert cli("run", "ttrl", *small)[0] == 0
     before = (tmp_path / "r" / "summary.json").read_bytes()
     code, _, err = cli("run", "ttrl", *small, "lr=1e-4")
@@ -137,7 +148,7 @@ def test_a_full_disk_is_one_line(cli, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", "events.jsonl")
 
     monkeypatch.setattr(store.RunDir, "append", full)
-    code, _, err = cli("run", "ttrl", "rounds=1", "--model", "tiny", "--run-dir", tmp_path / "r")
+    code, _, err = cli("run", "ttrl", "rounds=1", "agreement=0", "--model", "tiny", "--run-dir", tmp_path / "r")
     assert code == 2 and "the disk is full" in err and "Traceback" not in err
 
 
@@ -169,7 +180,7 @@ def test_a_hanging_grader_abstains_and_the_run_goes_on(cli, tmp_path, monkeypatc
 
     monkeypatch.setattr(module, "judge", flaky)
     monkeypatch.setattr("antaeus.solve.rollout.extract", lambda text, how: text or None)
-    small = ("rounds=1", "prompts=2", "samples=2", "n_exam=40", "n_anchor=20", "--model", "tiny")
+    small = ("rounds=1", "prompts=2", "samples=2", "agreement=0", "n_exam=40", "n_anchor=20", "--model", "tiny")
     code, out, err = cli("run", "ttrl", *small, "--run-dir", tmp_path / "r", "--json")
     assert code == 0, err
     exam = json.loads(out)["exam"]

@@ -17,7 +17,7 @@ from antaeus.recipes.ttrl import TTRL
 from antaeus.store.run import RunDir
 from antaeus.types import Practice, SealBroken, Source, Verdict
 
-SMALL = ("rounds=2", "prompts=4", "samples=4", "anchor_every=1", "n_exam=20", "n_anchor=10", "lr=1e-3")
+SMALL = ("rounds=2", "prompts=4", "samples=4", "anchor_every=1", "n_exam=20", "n_anchor=10", "lr=1e-3", "agreement=0")
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def digits(path, n=60, answers=True):
 def test_two_rounds_of_each_recipe_and_control(cli, tmp_path, recipe, control):
     tasks = digits(tmp_path / "d.jsonl", 200)
     small = ("rounds=2", "prompts=16", "samples=8", "anchor_every=1", "max_tokens=6", "extract=number", f"control={control}")
+    small += ("agreement=0",) if recipe == "ttrl" else ()
     code, out, err = cli("run", recipe, *small, "--model", "tiny", "--tasks", tasks, "--run-dir", tmp_path / "r", "--json")
     assert code == 0, err
     summary = json.loads(out)
@@ -106,7 +107,7 @@ def test_a_self_taught_recipe_cannot_open_the_vault(tmp_path):
             return super().verify(groups, vault)
 
     with pytest.raises(KeyError):
-        improve(small_run(tmp_path), recipe=Thief(rounds=1, prompts=2, samples=2))
+        improve(small_run(tmp_path), recipe=Thief(rounds=1, prompts=2, samples=2, agreement=0.0))
 
 
 def test_no_recipe_may_open_an_exam(tmp_path):
@@ -120,7 +121,7 @@ def test_no_recipe_may_open_an_exam(tmp_path):
     parts = small_run(tmp_path)
     sealed = parts[3].exam[0]
     with pytest.raises(SealBroken):
-        improve(parts, recipe=Thief(rounds=1, prompts=2, samples=2))
+        improve(parts, recipe=Thief(rounds=1, prompts=2, samples=2, agreement=0.0))
 
 
 def test_verdicts_cannot_pose_as_ground_truth(tmp_path):

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from antaeus.engine import update as updating
 from antaeus.engine.base import Update
+from antaeus.engine.forward import Net
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
 from antaeus.engine.update import Learner, micro_batches
 from antaeus.types import Lesson, Practice
@@ -194,6 +195,19 @@ def test_lessons_without_advantage_only_count(learner: Learner, aggregate: Any, 
     close(gradients(learner), [g * sum(n) / (sum(n) + more) for g in alone])
     learner.backward([replace(row, ref_logprobs=(-1.0,) * len(row.ids)) for row in idle], replace(how, kl=0.1), ALL)
     assert len(seen) == 2 * len(SHORT_BATCH) + 3  # with a KL term they do teach
+
+
+def test_no_token_is_read_twice_and_none_for_nothing(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, extend = [0], Net.extend
+
+    def watched(net: Net, context: Any, ids: Tensor, real: Tensor) -> Tensor:
+        read[0] += int(real.sum())
+        return extend(net, context, ids, real)
+
+    monkeypatch.setattr(Net, "extend", watched)
+    updating.logprobs(learner.net, [(row.prompt_ids, row.ids) for row in SHARING_BATCH], 1.0)
+    own = len((5,)) + len((6, 7, 8))  # behind the common beginning; the state after a last token is asked for by nobody
+    assert read[0] == len(SHARED) + own + sum(len(row.ids) - 1 for row in SHARING_BATCH)
 
 
 def test_without_any_advantage_nothing_happens(learner: Learner) -> None:

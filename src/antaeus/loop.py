@@ -124,11 +124,12 @@ def refuse_without_signal(recipe: Recipe, groups: Sequence[Group], verdicts: Seq
     """Before an hour is wasted: a first round in which no group has two different scores cannot teach."""
     if recipe.control != "none" or not all(meters.unanimous(row) for row in verdicts):
         return
-    silent = sum(a.answer is None for g in groups for a in g.attempts)
-    total = sum(len(g.attempts) for g in groups)
+    silent, total = sum(a.answer is None for g in groups for a in g.attempts), sum(len(g.attempts) for g in groups)
+    unsure = sum(all(v.score is None for v in row) for row in verdicts)
     raise UserError(
-        f"nothing to learn from: in the first round all {len(groups)} prompts are unanimous ({silent} of {total} attempts have no "
-        f"answer; the first reads {groups[0].attempts[0].text[:80]!r}); check the prompt format and max_tokens, or raise samples="
+        f"nothing to learn from: in the first round no prompt has attempts with different scores ({len(groups) - unsure} prompts are "
+        f"unanimous, {unsure} got no verdict: {verdicts[0][0].why}; {silent} of {total} attempts have no answer; the first reads "
+        f"{groups[0].attempts[0].text[:60]!r}); check prompt format and max_tokens, or raise samples or lower agreement"
     )
 
 

@@ -55,10 +55,10 @@ def _settings(work: Work, folder: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _vote(work: Work) -> Callable[..., list[float]]:
+def _vote(work: Work) -> Callable[..., list[float | None]]:
     """A reward function: 1 for the most frequent answer of each prompt's completions."""
 
-    def vote(completions: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+    def vote(completions: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float | None]:
         assert {len(ids) for ids in completion_ids} == {work.tokens}
         answers = [extract(text, "number") for text in completions]
         groups = [answers[i : i + work.samples] for i in range(0, len(answers), work.samples)]

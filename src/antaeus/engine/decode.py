@@ -54,7 +54,7 @@ class Stops:
 
     def text(self, ids: list[int]) -> str:
         """The text of a completion, cut before the first stop string."""
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         ends = [at for s in self.strings if (at := text.find(s)) >= 0]
         return text[: min(ends)] if ends else text
 

@@ -104,7 +104,7 @@ class Net:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.body = model.base_model
-        self.head = model.get_output_embeddings()
+        self.head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[assignment]
         self.device = model.device
         self.packs = install(model)
         _check(self)

@@ -76,7 +76,7 @@ class LocalEngine:
             save_file(self._learner().state(), folder / "learner.safetensors")
             return
         with quiet():
-            (self.peft or self.model).save_pretrained(folder, safe_serialization=True)
+            (self.peft or self.model).save_pretrained(str(folder), safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
 
     @torch.no_grad()

@@ -68,7 +68,7 @@ def _logp(net: Net, hidden: Tensor, ids: Tensor, temperature: float) -> Tensor:
 class Learner:
     """The trainable parameters of a net, their float32 masters, and AdamW on these (no weight decay, betas .9 and .999)."""
 
-    def __init__(self, net: Net, params: Sequence[torch.nn.Parameter]) -> None:
+    def __init__(self, net: Net, params: list[torch.nn.Parameter]) -> None:
         self.net = net
         self.params = params
         self.masters = [p.detach().float().clone() for p in self.params]
@@ -139,7 +139,7 @@ class Learner:
     def publish(self) -> None:
         """Cast the masters into the weights that compute."""
         with torch.no_grad():
-            torch._foreach_copy_(self.params, self.masters)
+            torch._foreach_copy_(self.params, self.masters)  # type: ignore[arg-type]
 
 
 def micro_batches(lessons: Sequence[Lesson | Attempt], max_tokens: int) -> Iterator[list[int]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from antaeus.stats import mcnemar, paired_interval, proportion_interval
 from antaeus.types import Decision, SealBroken, Source, Verdict
 
 
-def tally(verdicts: Sequence[Verdict]) -> dict[str, object]:
+def tally(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Count of right answers with its interval. Infrastructure failures (score None) are counted apart, neither right nor wrong."""
     _only_ground(verdicts)
     scored = [v.score for v in verdicts if v.score is not None]
@@ -22,7 +23,7 @@ def tally(verdicts: Sequence[Verdict]) -> dict[str, object]:
     }
 
 
-def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> dict[str, object]:
+def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> dict[str, Any]:
     """Two versions on the same tasks, in the same order: shares, difference with interval, exact paired test.
 
     A task on which either grading failed is left out of both sides and counted in `infra`.
@@ -49,11 +50,11 @@ def compare(before: Sequence[Verdict], after: Sequence[Verdict]) -> dict[str, ob
     }
 
 
-def decide(exam: dict[str, object], version: str, base: str, alpha: float = 0.05) -> Decision:
+def decide(exam: dict[str, Any], version: str, base: str, alpha: float = 0.05) -> Decision:
     """Promote `version` if it answers more exam tasks than the base and the exact test's p-value is below `alpha`; else keep the
     base. A failed grading on more than a tenth of the tasks refuses: such an exam shows nothing."""
-    n, infra, wins, losses = (int(str(exam[k])) for k in ("n", "infra", "wins", "losses"))
-    p = float(str(exam["p_value"]))
+    n, infra, wins, losses = (exam[k] for k in ("n", "infra", "wins", "losses"))
+    p = exam["p_value"]
     if version == base:
         return Decision("keep", base, "no version was better than the base on the anchors", exam)
     if infra * 10 > n + infra:

@@ -48,4 +48,3 @@ def _of_group(
 def k3(logprobs: Sequence[float], reference: Sequence[float]) -> float:
     """Sum over tokens of e^d - d - 1, d = reference - policy: an estimate of the sequence's KL to the reference, never negative."""
     return sum(math.exp(min(d, 10.0)) - d - 1 for d in (r - p for p, r in zip(logprobs, reference, strict=True)))
-

@@ -30,10 +30,10 @@ class Recipe:
     rung: ClassVar[int]  # of the ladder of letting go, see docs/architecture.md
     source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
 
-    rounds: int = knob(60, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
+    rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     prompts: int = knob(16, "practice prompts a round", low=1)
     samples: int = knob(16, "attempts at each prompt", low=2)
-    lr: float = knob(5e-6, "learning rate (AdamW) at the start", low=0.0, high=1.0)
+    lr: float = knob(8e-6, "learning rate (AdamW) at the start", low=0.0, high=1.0)
     schedule: str = knob("linear", "learning rate over the rounds", choices=("constant", "linear", "cosine"))
     temperature: float = knob(1.0, "sampling temperature of attempts", low=1e-3, high=10.0)
     top_p: float = knob(1.0, "nucleus of the sampling distribution", low=1e-3, high=1.0)
