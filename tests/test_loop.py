@@ -195,3 +195,13 @@ def test_a_gradient_that_is_not_finite_is_an_alarm_and_no_crash(tmp_path):
     assert first["train"] == {"loss": None, "grad_norm": None, "clip_fraction": 0.0, "kl": 0.0, "lr": 0.0}
     assert first["alarms"] == ["another", "a gradient was not finite: its step was left out"]
     assert second["train"]["loss"] == 1.0 and second["alarms"] == []
+
+
+def test_the_recipe_in_contributing_works(tmp_path):
+    from pathlib import Path
+
+    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    space: dict = {"__name__": "soft_votes"}
+    exec(text.split("```python\n")[1].split("```")[0], space)
+    summary = improve(small_run(tmp_path), recipe=space["SoftVotes"](rounds=2, prompts=4, samples=4))
+    assert summary["recipe"] == "soft_votes" and summary["tokens_trained"] > 0
