@@ -144,12 +144,12 @@ def take(engine: Engine, which: Sequence[Anchor | Exam], vault: Vault, tasks: Ta
 
 
 def look_at_anchors(engine: Engine, tasks: TaskSet, run: RunDir, state: State) -> dict[str, Any]:
-    """Measure the policy on the anchors; where it beats the best so far, it is the best: saved as a version."""
+    """Measure the policy on the anchors; where no earlier look was better, it is the best and saved (a later version has learned more)."""
     groups, verdicts = take(engine, tasks.anchor, tasks.anchor_vault, tasks)
     name = version_id(state.round)
     record(run, state.round, "anchor", name, groups, [[v] for v in verdicts])
     result = gate.tally(verdicts)
-    if result["correct"] > state.best_correct:
+    if result["correct"] >= state.best_correct:
         state.best, state.best_round, state.best_correct = name, state.round, result["correct"]
         keep(engine, run, state.round)
     return result
