@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import re
 import subprocess
 import sys
 import types
@@ -29,7 +28,7 @@ from antaeus.propose.sets import load
 from antaeus.types import Anchor, Exam, Message, Practice, SealBroken, Task, TaskSet
 
 Write = Callable[..., Path]
-ADD2_EXAM = ["Q: What is 68 + 26?\nA:", "Q: What is 79 + 93?\nA:", "Q: What is 68 + 55?\nA:"]
+ADD2_EXAM = ["68 + 26 =", "79 + 93 =", "68 + 55 ="]
 
 
 @pytest.fixture
@@ -61,12 +60,7 @@ def prompts(tasks: Sequence[Task]) -> list[str]:
 
 def operands(task: Task) -> tuple[int, ...]:
     assert isinstance(task.prompt, str)
-    return tuple(sorted(map(int, re.findall(r"\d+", task.prompt))))
-
-
-def asked(text: str) -> str:
-    """The sum in a prompt."""
-    return text.removeprefix("Q: What is ").removesuffix("?\nA:")
+    return tuple(sorted(int(word) for word in task.prompt.split() if word.isdigit()))
 
 
 def quiet(name: str, seed: int, **sizes: int) -> TaskSet:
@@ -108,11 +102,11 @@ def test_answers_shots_and_form(name: str) -> None:
     ]:
         assert len(vault) == len(part)
         for task in part:
-            assert vault.open(task) == str(eval(asked(str(task.prompt))))
+            assert vault.open(task) == str(eval(str(task.prompt).removesuffix("=")))
             assert int(vault.open(task)) >= 0 and f" {sign} " in str(task.prompt)
             assert task.completion and task.check == "math" and task.shots == tasks.exam[0].shots
-    shots = [shot.rpartition(" ") for shot in tasks.exam[0].shots.removesuffix("\n\n").split("\n\n")]
-    assert len(shots) == 4 and all(eval(asked(question)) == int(answer) for question, _, answer in shots)
+    lines = tasks.exam[0].shots.splitlines(keepends=True)
+    assert len(lines) == 4 and all(line.endswith("\n") and eval(line.replace("=", "==")) for line in lines)
     assert (tasks.max_tokens, tasks.stop, tasks.extract, tasks.name) == (8, ("\n",), "number", name)
     with pytest.raises(SealBroken):
         tasks.exam_vault.open(tasks.practice[0])
@@ -120,10 +114,10 @@ def test_answers_shots_and_form(name: str) -> None:
 
 def test_add2_as_it_is_published() -> None:
     tasks = builtin("add2", 0)
-    assert tasks.exam[0].shots.startswith("Q: What is 17 + 25?\nA: 42\n\nQ: What is 60 + 13?\nA: 73\n\n")
+    assert tasks.exam[0].shots == "17 + 25 = 42\n60 + 13 = 73\n48 + 36 = 84\n52 + 71 = 123\n"
     assert prompts(tasks.exam[:3]) == ADD2_EXAM  # a changed exam makes published numbers incomparable
     assert (len(tasks.practice), len(tasks.anchor), len(tasks.exam)) == (256, 64, 200)
-    assert tasks.exam[0].id == "add2:68+26"
+    assert tasks.exam[0].id == "add2:" + "".join(ADD2_EXAM[0].removesuffix(" =").split())
 
 
 def test_a_small_domain_gives_what_it_has_and_says_so() -> None:

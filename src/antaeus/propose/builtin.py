@@ -48,14 +48,14 @@ class Family:
         return case if self.swaps else tuple(sorted(case, reverse=True))  # differences are never negative
 
     def prompt(self, case: Case) -> str:
-        return f"Q: What is {f' {self.sign} '.join(map(str, case))}?\nA:"
+        return f" {self.sign} ".join(map(str, case)) + " ="
 
     def answer(self, case: Case) -> str:
         return str({"+": sum, "-": lambda c: c[0] - c[1], "*": math.prod}[self.sign](case))
 
     def shown(self) -> str:
-        """The worked examples: text that stands before every prompt."""
-        return "".join(f"{self.prompt(case)} {self.answer(case)}\n\n" for case in self.shots)
+        """The worked examples, one a line: text that stands before every prompt."""
+        return "".join(f"{self.prompt(case)} {self.answer(case)}\n" for case in self.shots)
 
 
 FAMILIES = {

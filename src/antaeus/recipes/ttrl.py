@@ -24,7 +24,7 @@ class TTRL(Recipe):
     source: ClassVar[Source] = Source.SELF
 
     votes: int = knob(0, "attempts that vote, of which the first `samples` are learned from; 0 = samples", low=0)
-    agreement: float = knob(0.3, "learn only from prompts whose majority has at least this share of the votes", low=0.0, high=1.0)
+    agreement: float = knob(0.4, "learn only from prompts whose majority has at least this share of the votes", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:
         if 0 < self.votes < self.samples:
