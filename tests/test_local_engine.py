@@ -302,7 +302,7 @@ def test_what_fits_is_positive_and_falls_with_size(tiny: Callable[..., Any], mon
 
 def test_what_fits_heeds_a_containers_limit(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     engine, free = tiny(), tiny()._free_bytes()
-    monkeypatch.setattr(local, "_container_limit", lambda: free // 10)
+    monkeypatch.setattr(local.memory, "_container_limit", lambda: free // 10)
     assert engine._free_bytes() == free // 10 * 3 // 4
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import psutil
 import torch
 from safetensors.torch import load_file, save_file
 
-from antaeus.engine import models
+from antaeus.engine import memory, models
 from antaeus.engine.base import Sampling, Scores, Trained, Update, Weights
 from antaeus.engine.checks import reason
 from antaeus.engine.decode import Stops, decode
@@ -37,6 +35,8 @@ class LocalEngine:
         self.peft = _with_lora(causal, models.resolve(model), lora, seed) if lora else None
         self.model = causal
         self.net = Net(causal)
+        if self.net.device.type == "cpu":
+            memory.keep_freed(causal.num_parameters() * causal.dtype.itemsize)
         self.context = models.context_length(causal)
         self.chat = bool(self.tokenizer.chat_template)
         self.kind: Literal["weights", "adapter"] = "adapter" if lora else "weights"
@@ -148,15 +148,7 @@ class LocalEngine:
         return {n: values[k] for n, k in names.items()}
 
     def _free_bytes(self) -> int:
-        """Memory to count on: what is free, but at most three quarters of all there is."""
-        device = self.model.device
-        if device.type == "cuda":
-            free, total = torch.cuda.mem_get_info(device)
-            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        else:
-            memory = psutil.virtual_memory()
-            free, total = memory.available, min(memory.total, _container_limit())
-        return min(free, total * 3 // 4)
+        return memory.free_bytes(self.model.device)
 
     def _rows_that_fit(self, width: int) -> int:
         """Rows whose caches (twice, while rows leave) and logits take at most half of the free memory; `MAX_ROWS` at most."""
@@ -193,14 +185,6 @@ def _with_lora(causal, place: Path | str, rank: int, seed: int):
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
     with quiet():
         return get_peft_model(causal, config, autocast_adapter_dtype=False)
-
-
-def _container_limit() -> int:
-    """The memory a container may use, where this process is in one (cgroup v2)."""
-    try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return sys.maxsize
 
 
 def _expect(where: Path, stored: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
