@@ -14,7 +14,7 @@ from antaeus.types import Group, Verdict
 DEFINITIONS = {
     "agreement": "Share of attempts in their prompt's most frequent answer class, mean over prompts.",
     "answer_entropy": "Entropy (nats) of a prompt's answer classes, mean over prompts; 0 when all attempts agree.",
-    "unanimous": "Share of prompts whose attempts all got the same score: these teach nothing.",
+    "unanimous": "Share of prompts whose attempts all got the same score, or no verdict: these teach nothing.",
     "no_answer": "Share of attempts from which no answer could be read.",
     "same_answer": "Largest share of prompts that have the same majority answer. Near 1, answers no longer depend on the prompt.",
     "proxy_reward": "Mean score the verifier gave, whatever its source.",
@@ -53,7 +53,7 @@ def unanimous(verdicts: Sequence[Verdict]) -> bool:
 ALARMS = {
     "no_answer": (0.5, "more than half of the attempts have no answer"),
     "same_answer": (0.5, "more than half of the prompts have the same majority answer: answers stop depending on the prompt"),
-    "unanimous": (0.95, "nearly every prompt is unanimous: almost nothing is left to learn from"),
+    "unanimous": (0.95, "nearly every prompt is unanimous or without a verdict: almost nothing is left to learn from"),
     "truncated": (0.5, "more than half of the attempts are cut by max_tokens"),
 }
 

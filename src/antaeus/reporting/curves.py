@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from antaeus.guard.meters import DEFINITIONS
 from antaeus.reporting.figures import Curve, line_chart
 from antaeus.reporting.reading import Record, Run
 from antaeus.reporting.wording import is_number, percent, plain, points, share
 
 FRACTION = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
+_GUARDED = {
+    "answer_entropy": "Answer entropy",
+    "unanimous": "Prompts that teach nothing",
+    "no_answer": "No answer",
+    "same_answer": "Prompt independence",
+    "kl_to_base": "Divergence from the base",
+    "length": "Length",
+    "truncated": "Truncated",
+    "token_entropy": "Token entropy",
+}
 # key in events.jsonl -> (title, what it means). Keys that a recipe adds get a panel as well, under their own name.
-METERS = {
-    "answer_entropy": ("Answer entropy", "How spread out the answers to one prompt are; at 0 every attempt gives the same one."),
-    "unanimous": ("Unanimous prompts", "Share of prompts on which all attempts agree; a vote teaches nothing there."),
-    "no_answer": ("No answer", "Share of attempts in which no answer was found; they never vote and never win."),
-    "same_answer": (
-        "Prompt independence",
-        "Share of different prompts with the same majority answer; its rise is the sharpest sign of collapse.",
-    ),
-    "kl_to_base": ("Divergence from the base", "Kullback–Leibler divergence of the policy from the base, mean a token (nats)."),
-    "length": ("Length", "Mean length of an attempt in tokens."),
-    "truncated": ("Truncated", "Share of attempts cut off by the token limit."),
-    "token_entropy": ("Token entropy", "Mean entropy of the next-token distribution while sampling (nats)."),
+METERS = {key: (title, DEFINITIONS[key]) for key, title in _GUARDED.items()} | {
     "loss": ("Loss", "The objective that was minimised; for policy gradients its level means little."),
     "grad_norm": ("Gradient norm", "Norm of the gradient before clipping; spikes come before instability."),
     "lr": ("Learning rate", "Step size of the optimiser in that round."),

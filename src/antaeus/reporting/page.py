@@ -18,7 +18,7 @@ from antaeus.reporting.reading import Record, Run, read_run
 from antaeus.reporting.wording import clip, duration, is_number, percent, plain, points, share, verdict, visible
 from antaeus.types import Source
 
-COMMAND = "antaeus run {path}/config.toml"
+COMMAND = "antaeus run --config {path}/config.toml"
 SOURCES: dict[str, str] = {
     Source.SELF: "the model's own verdicts: its votes, certainty or judgement",
     Source.PEER: "the verdicts of another model",
