@@ -30,7 +30,7 @@ class Recipe:
     rung: ClassVar[int]  # of the ladder of letting go, see docs/architecture.md
     source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
 
-    rounds: int = knob(40, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
+    rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     prompts: int = knob(16, "practice prompts a round", low=1)
     samples: int = knob(16, "attempts at each prompt", low=2)
     lr: float = knob(8e-6, "learning rate (AdamW) at the start", low=0.0, high=1.0)
