@@ -587,7 +587,8 @@ def test_threads_share_the_workers() -> None:
 def start(script: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(Path(p).parent) for p in antaeus.__path__] + [os.environ.get("PYTHONPATH", "")])
     command, env = [sys.executable, "-c", textwrap.dedent(script)], {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # in a background job it would be ignored
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True, preexec_fn=heed)
 
 
 def gone(pid: int, within_s: float) -> bool:

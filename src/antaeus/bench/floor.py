@@ -52,7 +52,7 @@ def matmul_rates(shape: Shape, device: torch.device) -> list[dict[str, Any]]:
     for dtype in ("bfloat16", "float32"):
         for rows in (shape.rows, MANY):
             gflops = _rate(rows, shape.hidden, shape.inner, dtype, device)
-            out.append({"dtype": dtype, "rows": rows, "inner": shape.hidden, "columns": shape.inner, "gflops": round(gflops, 1)})
+            out.append({"dtype": dtype, "rows": rows, "inner": shape.hidden, "columns": shape.inner, "gflops": gflops})
     return out
 
 

@@ -33,7 +33,7 @@ class Work:
     device: str = ""
 
     def recipe(self) -> TTRL:
-        return TTRL(rounds=self.steps, prompts=self.prompts, samples=self.samples, schedule="constant")
+        return TTRL(rounds=self.steps, prompts=self.prompts, samples=self.samples, schedule="constant", agreement=0.0)
 
     def tasks(self) -> TaskSet:
         """Two-digit sums behind four worked examples. Without stop strings, every completion has `tokens` tokens."""
