@@ -185,3 +185,13 @@ def test_a_hanging_grader_abstains_and_the_run_goes_on(cli, tmp_path, monkeypatc
     assert code == 0, err
     exam = json.loads(out)["exam"]
     assert exam["infra"] >= 8 and exam["infra"] + exam["n"] == 40
+
+
+def test_own_prompts_come_without_the_built_in_worked_examples(cli, tmp_path):
+    practice = jsonl(tmp_path / "p.jsonl", [{"prompt": r["prompt"]} for r in ROWS[:40]])
+    anchor, exam = jsonl(tmp_path / "a.jsonl", ROWS[40:60]), jsonl(tmp_path / "e.jsonl", ROWS[60:])
+    files = ("--practice", practice, "--anchor", anchor, "--exam", exam)
+    code, out, err = cli("run", "ttrl", "--model", "tiny", *files, "max_tokens=8", "--dry-run", "--json")
+    assert code == 0, err
+    plan = json.loads(out)
+    assert plan["tasks"] == {"practice": 40, "anchor": 20, "exam": 20} and "17 + 25" not in plan["rendered_prompt"]

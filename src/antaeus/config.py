@@ -57,6 +57,8 @@ def configure(recipe: str, given: Mapping[str, Any], file: Path | None = None) -
         raise UserError(f"unknown recipe {recipe!r}{suggest(recipe, RECIPES)}; `antaeus list` shows all")
     kind = RECIPES[recipe]
     values = {**stored, **given, "recipe": recipe}
+    if values.get("practice") and "tasks" not in values:  # own prompts, not own prompts behind the default's worked examples
+        values["tasks"] = values["practice"]
     run_keys, recipe_keys = ({f.name for f in dataclasses.fields(c)} for c in (RunConfig, kind))
     for key in values:
         if key not in run_keys | recipe_keys:

@@ -78,8 +78,8 @@ def improve(
         record(run, round, "practice", version_id(round - 1), groups, verdicts)
         due = round % config.anchor_every == 0 or round == recipe.rounds
         anchor = look_at_anchors(engine, tasks, run, state) if due else None
-        rung = meters.alarms(measured, len(groups))
-        log(run, watch, state, measured, trained, anchor, recipe.update(round, tasks).lr, rung)
+        ringing = meters.alarms(measured, len(groups))
+        log(run, watch, state, measured, trained, anchor, recipe.update(round, tasks).lr, ringing)
         if round < recipe.rounds and (stop() or run.due()):
             save(engine, run, state)
             if stop():

@@ -1,4 +1,14 @@
-"""RLVR: reinforcement learning on sealed answers (rung 0)."""
+"""RLVR: reinforcement learning on sealed answers (rung 0), the reference that every other recipe is compared with.
+
+Paper: GRPO, Shao et al. 2024, arXiv 2402.03300, with the verifiable reward of DeepSeek-R1 (arXiv 2501.12948): 1 for a right final
+answer, 0 otherwise.
+
+What differs: advantages and loss as in verl (standard deviation with n - 1, token mean over the batch), one update a round, no KL term.
+The verifier opens the practice vault, which it may because its source is ground truth; anchors and exam stay sealed.
+
+Command: `antaeus run rlvr`.
+Expect: @@EXPECTR@@
+"""
 
 from __future__ import annotations
 
