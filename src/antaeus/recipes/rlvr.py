@@ -7,7 +7,7 @@ What differs: advantages and loss as in verl (standard deviation with n - 1, tok
 The verifier opens the practice vault, which it may because its source is ground truth; anchors and exam stay sealed.
 
 Command: `antaeus run rlvr`.
-Expect: @@EXPECTR@@
+Expect: 16.5 -> 49.0 % of 200 unseen sums (one seed; 50.5 % at the last round), in 4 to 5 minutes of learning on one thread.
 """
 
 from __future__ import annotations
