@@ -146,6 +146,17 @@ def test_the_gradient_is_that_of_the_formula(
         close(gradients(learner), naive_gradients(plain, learner, expected))
 
 
+def test_logits_that_do_not_fit_are_recomputed_and_give_the_same(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, seen, real = BATCHES["long"], [], updating.checkpoint
+    monkeypatch.setattr(updating, "checkpoint", lambda *args, **how: seen.append(1) or real(*args, **how))
+    learner.backward(rows, HOW, ALL)
+    kept = [g.clone() for g in gradients(learner)]
+    assert not seen
+    monkeypatch.setattr(updating, "free_bytes", lambda device: 0)
+    learner.backward(rows, HOW, ALL)
+    assert seen and all(a.equal(b) for a, b in zip(gradients(learner), kept, strict=True))
+
+
 def test_the_batches_above_reach_every_bound(plain: Any) -> None:
     """Lower and upper clip, dual clip, and ratios inside: else the test above could not see them."""
     rows = off_policy(plain, SHORT_BATCH, 1.0)

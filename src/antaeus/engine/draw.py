@@ -12,7 +12,7 @@ HALF = 2**-25  # half the step of uniform float32 numbers: without it, u = 0 wou
 def statistics(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of float32 `logits` [R, V]: unnormalised probabilities [R, V], log of their normaliser [R], entropy in nats [R]."""
     top = logits.amax(-1, keepdim=True)
-    weights = torch.exp(logits - top)
+    weights = (logits - top).exp_()
     total = weights.sum(-1)
     mean = torch.linalg.vecdot(weights, logits) / total
     if mean.isnan().any():  # 0 x -inf: a token the model rules out
@@ -36,7 +36,8 @@ def draw(logits: Tensor, u: Tensor, temperature: float, top_k: int, top_p: float
 def _inverse_cdf(weights: Tensor, u: Tensor) -> Tensor:
     """The smallest token whose cumulated weight exceeds u times the total, found block by block. [R, V], [R] -> [R]."""
     rows, vocabulary = weights.shape
-    padded = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
+    gap = -vocabulary % BLOCK
+    padded = (torch.nn.functional.pad(weights, (0, gap)) if gap else weights).view(rows, -1, BLOCK)
     blocks = padded.sum(-1).double().cumsum(-1)
     target = (u.double()[:, None] + HALF) * blocks[:, -1:]
     block = torch.searchsorted(blocks, target, right=True).clamp(max=blocks.shape[1] - 1)

@@ -1,8 +1,9 @@
 """Updates: one packed forward and backward over a batch of completions, and the optimiser behind it.
 
-Prompts are computed once for all their completions, logits only where there is loss, in chunks that are recomputed in the
-backward pass, so that the largest tensor is chunk x vocabulary. Weights compute in the model's data type (bfloat16 where that is
-fast); the optimiser works on float32 masters, without which steps of 1e-6 would round to nothing.
+Prompts are computed once for all their completions, logits only where there is loss, in chunks; where all of them would take more than
+an eighth of the free memory they are recomputed in the backward pass, so that only chunk x vocabulary is held. Weights compute in the
+model's data type (bfloat16 where that is fast); the optimiser works on float32 masters, without which steps of 1e-6 would round to
+nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from antaeus.engine.base import Trained, Update
 from antaeus.engine.draw import statistics
 from antaeus.engine.forward import Net, pad
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
+from antaeus.engine.memory import free_bytes
 from antaeus.types import Attempt, Lesson
 
 CHUNK = 512  # tokens whose logits exist at once: 100 MB in float32 for a vocabulary of 49k
@@ -28,7 +30,10 @@ Row = tuple[tuple[int, ...], tuple[int, ...]]
 
 def logprobs(net: Net, rows: Sequence[Row], temperature: float) -> Tensor:
     """Log-probabilities of all completion tokens, [N] float32, row after row; differentiable."""
-    chunks = zip(*(t.split(CHUNK) for t in _states(net, rows)), strict=True)
+    hidden, ids = _states(net, rows)
+    chunks = zip(hidden.split(CHUNK), ids.split(CHUNK), strict=True)
+    if 10 * len(ids) * net.model.config.get_text_config().vocab_size < free_bytes(net.device) // 8:  # then nothing is recomputed
+        return torch.cat([_logp(net, h, y, temperature) for h, y in chunks])
     return torch.cat([checkpoint(_logp, net, h, y, temperature, use_reentrant=False) for h, y in chunks])
 
 
