@@ -1,7 +1,7 @@
 """Antaeus: a language model improves itself, and ground truth tells whether it really did.
 
     >>> import antaeus
-    >>> summary = antaeus.run("ttrl", model="smollm2", tasks="add2", rounds=60)
+    >>> summary = antaeus.run("ttrl", model="smollm2", tasks="add2", rounds=30)
 
 The functions here are those of the command line, by the same names: `run`, `resume`, `list`, `report`, `eval`.
 """

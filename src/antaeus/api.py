@@ -80,7 +80,7 @@ def report(run_dir: str | Path) -> Path:
     return write_report(Path(run_dir))
 
 
-def eval(model: str, tasks: str, *, run_dir: str | Path | None = None, **given: Any) -> dict[str, Any]:
+def eval(model: str, tasks: str, **given: Any) -> dict[str, Any]:
     """Greedy accuracy of a model (a name, a folder, a version of a run) on the exam tasks of a set, with its interval."""
     from antaeus.guard.gate import tally
     from antaeus.loop import take

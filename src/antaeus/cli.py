@@ -47,7 +47,7 @@ def run(
 ) -> None:
     """Improve a model by a recipe.
 
-    Example: antaeus run ttrl rounds=60 lr=5e-6 --model smollm2 --tasks add2 --run-dir runs/first
+    Example: antaeus run ttrl rounds=30 lr=8e-6 --model smollm2 --tasks add2 --run-dir runs/first
     """
     from antaeus import api
     from antaeus.config import parse_pairs
