@@ -16,13 +16,16 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
 from antaeus.engine import decode as decoding
 from antaeus.engine import forward, models
+from antaeus.engine import packed as packing
 from antaeus.engine.base import Sampling
 from antaeus.engine.decode import Stops, decode
 from antaeus.engine.forward import Context, Net, Room
+from antaeus.engine.packed import packed
 from antaeus.engine.update import logprobs
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Message
 
+LINEAR = packing._linear
 SHOTS = "Q: 12+30=?\nA: 42\n\nQ: 7+8=?\nA: 15\n\n"
 PROMPTS = ["x", "2+2=", "The quick brown fox", "a b c d e f g h i j k l m n o p", "Q: 1+1=?\nA:"]
 SHARED = [SHOTS + "Q: " + rest for rest in ("3+4=?\nA:", "11+22=?\nA:", "9", "3+40=?\nA:")]
@@ -302,6 +305,13 @@ def test_the_cache_grows_in_place(engine: Any, monkeypatch: pytest.MonkeyPatch) 
     assert len(places) == 2 * 19 and len(set(places)) == 2  # two layers, nineteen steps after the first token
 
 
+def test_rows_outgrow_their_room(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = Sampling(n=3, max_tokens=20)
+    plenty = engine.sample(named(SHARED), how, seed="s")
+    monkeypatch.setattr(decoding, "ROOM", 3)
+    assert [a.ids for a in flat(engine.sample(named(SHARED), how, seed="s"))] == [a.ids for a in flat(plenty)]
+
+
 @pytest.mark.parametrize("learn", [False, True])
 def test_caches_go_as_soon_as_they_are_done_with(engine: Any, learn: bool) -> None:
     """No reference cycle keeps a batch's keys, values and states until Python's garbage collector comes around."""
@@ -325,6 +335,27 @@ def test_caches_go_as_soon_as_they_are_done_with(engine: Any, learn: bool) -> No
         assert alive and not any(context() for context in alive)
     finally:
         gc.enable()
+
+
+def test_packed_weights_serve_long_bfloat16_decoding_and_no_longer(
+    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers within bfloat16's rounding, and afterwards the layers compute from their own weights again."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this machine multiplies no bfloat16")
+    engine = tiny(dtype="bfloat16")
+    layer = engine.model.get_output_embeddings()
+    x, calls = torch.randn(5, layer.in_features).bfloat16(), []
+    plain = layer(x)
+    with pytest.raises(KeyError), packed(engine.model, steps=16):
+        torch.testing.assert_close(layer(x), plain, atol=2e-2, rtol=2e-2)
+        assert "forward" in vars(layer)
+        raise KeyError
+    with packed(engine.model, steps=15):
+        assert "forward" not in vars(layer)
+    monkeypatch.setattr(packing, "_linear", lambda weight, bias, x: calls.append(1) or LINEAR(weight, bias, x))
+    engine.sample(named(SHARED), Sampling(n=2, max_tokens=20), seed="s")
+    assert calls and not any("forward" in vars(m) for m in engine.model.modules())
 
 
 # prompts

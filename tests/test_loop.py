@@ -181,7 +181,7 @@ def test_python_api_has_the_names_of_the_command_line(tmp_path):
 
 def test_dry_run_writes_nothing(cli, tmp_path):
     code, out, _ = cli("run", "ttrl", *SMALL, "--model", "tiny", "--run-dir", tmp_path / "r", "--dry-run", "--json")
-    assert code == 0 and json.loads(out)["rendered_prompt"].startswith("17 + 25 = 42\n")
+    assert code == 0 and json.loads(out)["rendered_prompt"].startswith("22 + 50 = 72\n")
     assert not (tmp_path / "r").exists()
 
 

@@ -13,9 +13,11 @@ from transformers import PreTrainedTokenizerBase
 from antaeus.engine.base import Sampling
 from antaeus.engine.draw import draw
 from antaeus.engine.forward import Net
+from antaeus.engine.packed import packed
 from antaeus.noise import uniforms
 from antaeus.types import Attempt, Stop
 
+ROOM = 64  # columns by which the cache grows: on average half of them are attended to in vain
 LEAVE = 0.25  # share of finished rows at which the rest is moved together: a move costs about one step of attention
 
 
@@ -65,8 +67,9 @@ def decode(
 ) -> list[list[Attempt]]:
     """`how.n` attempts at each (task id, prompt ids), in order, at most `max_rows` rows at a time (memory)."""
     rows = [Row(task, i, ids) for task, ids in prompts for i in range(how.n)]
-    for start in range(0, len(rows), max_rows):
-        _wave(net, stops, rows[start : start + max_rows], how, seed)
+    with packed(net.model, how.max_tokens):
+        for start in range(0, len(rows), max_rows):
+            _wave(net, stops, rows[start : start + max_rows], how, seed)
     attempts = [_attempt(row, stops) for row in rows]
     return [attempts[i : i + how.n] for i in range(0, len(attempts), how.n)]
 
@@ -77,10 +80,11 @@ def _wave(net: Net, stops: Stops, rows: list[Row], how: Sampling, seed: str) -> 
     at = {prompt: i for i, prompt in enumerate(distinct)}
     context = net.prefill(distinct)
     context.select(torch.tensor([at[row.prompt] for row in rows], device=net.device))
-    context.reserve(how.max_tokens)
     noise = np.stack([uniforms(seed, row.task_id, row.index, how.max_tokens) for row in rows])
     u, live = torch.from_numpy(noise).to(net.device), list(rows)
     for step in range(how.max_tokens):
+        if step % ROOM == 0:
+            context.reserve(min(ROOM, how.max_tokens - step))
         ids = _append(live, draw(net.logits(context.hidden), u[:, step], how.temperature, how.top_k, how.top_p), stops)
         left = [i for i, row in enumerate(live) if row.stop is None]
         if not left or step + 1 == how.max_tokens:

@@ -9,7 +9,7 @@ unequal length are packed into one where the model lets us choose its attention,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,20 +27,29 @@ Ids = Sequence[int]
 
 class Room(DynamicLayer):
     """A cache layer that takes packed keys and values, and that `reserve` gives room to grow in place; without room it grows by
-    concatenation and is differentiable."""
+    concatenation and is differentiable.
+
+    With room, a model that packs is handed all of it, filled or not: one block of memory, which matrix products read without a
+    copy of their own. The mask hides what is not filled.
+    """
 
     room: tuple[Tensor, Tensor] | None = None
+    filled = 0
 
     def __init__(self, packing: Packing) -> None:
         super().__init__()
         self.packing = packing
 
+    def get_seq_length(self) -> int:
+        return super().get_seq_length() if self.room is None else self.filled
+
     def reserve(self, extra: int) -> None:
-        keys, values = self.keys, self.values
-        assert keys is not None and values is not None
-        grown = (*keys.shape[:2], keys.shape[2] + extra)
-        self.room = (keys.new_empty(*grown, keys.shape[3]), values.new_empty(*grown, values.shape[3]))
-        self.keys, self.values = self._put(keys, values, 0)
+        """Room for `extra` more columns, zero until they are filled."""
+        assert self.keys is not None and self.values is not None
+        self.filled = self.get_seq_length()
+        wider = [torch.nn.functional.pad(t[:, :, : self.filled], (0, 0, 0, extra)) for t in (self.keys, self.values)]
+        self.room = (wider[0], wider[1])
+        self._show()
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         real = self.packing.real
@@ -48,40 +57,46 @@ class Room(DynamicLayer):
             key_states, value_states = spread(key_states, real), spread(value_states, real)
         if self.room is None:
             return super().update(key_states, value_states)
-        self.keys, self.values = self._put(key_states, value_states, self.get_seq_length())
-        return self.keys, self.values
+        start, self.filled = self.filled, self.filled + key_states.shape[2]
+        self.room[0][:, :, start : self.filled], self.room[1][:, :, start : self.filled] = key_states, value_states
+        return self._show()
 
-    def _put(self, keys: Tensor, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    def _show(self) -> tuple[Tensor, Tensor]:
         assert self.room is not None
-        end = start + keys.shape[2]
-        self.room[0][:, :, start:end], self.room[1][:, :, start:end] = keys, values
-        return self.room[0][:, :, :end], self.room[1][:, :, :end]
+        width = None if self.packing.able else self.filled
+        self.keys, self.values = self.room[0][:, :, :width], self.room[1][:, :, :width]
+        return self.keys, self.values
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) these rows, in this order."""
-        if self.room is None:
-            self.batch_select_indices(rows)
-            return
-        length = self.get_seq_length()
-        self.room = (self.room[0][rows], self.room[1][rows])
-        self.keys, self.values = self.room[0][:, :, :length], self.room[1][:, :, :length]
+        keys, values = self.room or (self.keys, self.values)
+        assert keys is not None and values is not None
+        self.keys, self.values = keys.index_select(0, rows), values.index_select(0, rows)
+        if self.room is not None:
+            self.room = (self.keys, self.values)
+            self._show()
 
 
 @dataclass
 class Packing:
-    """Where the tokens of the pass under way belong, [R, S]; None while they come as rows."""
+    """Whether the model is able to pack, and where the tokens of the pass under way belong, [R, S]: None while they come as rows."""
 
+    able: bool
     real: Tensor | None = None
 
 
 @dataclass
 class Context:
-    """What a batch of rows has read: which cached columns are real [R, T], next positions [R], last hidden states [R, D]."""
+    """What a batch of rows has read: which cached columns are real [R, T], next positions [R], last hidden states [R, D].
+
+    `room` is how many columns stand reserved behind those T.
+    """
 
     mask: Tensor
     position: Tensor
     hidden: Tensor
-    packing: Packing = field(default_factory=Packing)
+    packing: Packing
+    room: int = 0
 
     def __post_init__(self) -> None:
         self.cache = Cache(layer_class_to_replicate=partial(Room, self.packing))  # type: ignore[arg-type]
@@ -94,6 +109,7 @@ class Context:
 
     def reserve(self, extra: int) -> None:
         """Room for `extra` more columns in every layer: from here on the cache grows in place (inference only)."""
+        self.room = extra
         for layer in self.cache.layers:
             layer.reserve(extra)  # type: ignore[union-attr]
 
@@ -129,7 +145,9 @@ class Net:
             return self._read(context, ids, positions, context.mask.long())[real]
         width = ids.shape[1]
         causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril() & real[:, None]
-        visible = torch.cat([before[:, None].expand(-1, width, -1), causal], 2) & real[..., None]
+        context.room = max(0, context.room - width)
+        empty = before.new_zeros(len(ids), width, context.room)
+        visible = torch.cat([before[:, None].expand(-1, width, -1), causal, empty], 2) & real[..., None]
         if width == 1 or len(ids) == 1:
             return self._read(context, ids, positions, visible[:, None])[real]
         context.packing.real = real
@@ -158,7 +176,8 @@ class Net:
 
     def _nothing(self, rows: int) -> Context:
         mask = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
-        return Context(mask, torch.zeros(rows, dtype=torch.long, device=self.device), torch.zeros(rows, 0, device=self.device))
+        position, hidden = torch.zeros(rows, dtype=torch.long, device=self.device), torch.zeros(rows, 0, device=self.device)
+        return Context(mask, position, hidden, Packing(self.packs))
 
 
 def pad(rows: Sequence[Ids], device: torch.device, *, left: bool = False) -> tuple[Tensor, Tensor]:

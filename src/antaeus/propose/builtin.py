@@ -51,7 +51,7 @@ class Family:
         return f" {self.sign} ".join(map(str, case)) + " ="
 
     def answer(self, case: Case) -> str:
-        return str({"+": sum, "-": lambda c: c[0] - c[1], "*": math.prod}[self.sign](case))
+        return str({"+": sum, "-": lambda c: c[0] - c[1], "×": math.prod}[self.sign](case))
 
     def shown(self) -> str:
         """The worked examples, one a line: text that stands before every prompt."""
@@ -59,12 +59,12 @@ class Family:
 
 
 FAMILIES = {
-    "add2": Family("two-digit addition", 10, 99, "+", ((17, 25), (60, 13), (48, 36), (52, 71))),
+    "add2": Family("two-digit addition", 10, 99, "+", ((22, 50), (58, 68), (20, 53), (28, 70))),
     "add3": Family("three-digit addition", 100, 999, "+", ((217, 425), (360, 113), (648, 236), (552, 871))),
-    "mul2": Family("two-digit products", 10, 99, "*", ((12, 14), (60, 13), (48, 36), (25, 71))),
+    "mul2": Family("two-digit products", 10, 99, "×", ((12, 14), (60, 13), (48, 36), (25, 71))),
     "sub2": Family("two-digit subtraction, never below zero", 10, 99, "-", ((42, 17), (73, 60), (84, 36), (91, 52))),
     "sum3": Family("three one-digit numbers", 0, 9, "+", ((2, 5, 1), (8, 7, 6), (4, 0, 9), (3, 3, 8))),
-    "times": Family("the times table from 0 to 12", 0, 12, "*", ((7, 8), (3, 12), (9, 4), (11, 6))),
+    "times": Family("the times table from 0 to 12", 0, 12, "×", ((9, 7), (0, 7), (7, 8), (8, 6))),
 }
 
 
