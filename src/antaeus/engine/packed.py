@@ -39,5 +39,5 @@ def _fits(layer: torch.nn.Linear) -> bool:
     return layer.weight.device.type == "cpu" and layer.weight.dtype == torch.bfloat16
 
 
-def _linear(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _linear(weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
