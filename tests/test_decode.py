@@ -143,6 +143,26 @@ def test_waves_do_not_matter(engine: Any, max_rows: int, monkeypatch: pytest.Mon
     assert list(map(tuple_of, waves)) == list(map(tuple_of, whole)) and widest[0] <= max_rows
 
 
+def test_waiting_rows_come_in_while_others_are_decoded(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four rows at a time: whoever is done makes room, and columns that only the gone ones had are dropped."""
+    tasks, how, extend = named([*PROMPTS, *SHARED]), Sampling(n=4, max_tokens=60), Net.extend
+    whole = engine.sample(tasks, how, seed="s")
+    steps, columns = [], []
+
+    def watched(net: Net, context: Context, ids: Tensor, real: Tensor) -> Tensor:
+        steps.append(ids.shape[1] == 1)
+        columns.append(context.mask.shape[1])
+        return extend(net, context, ids, real)
+
+    monkeypatch.setattr(Net, "extend", watched)
+    monkeypatch.setattr(engine, "_rows_that_fit", lambda width: 4)
+    assert list(map(tuple_of, engine.sample(tasks, how, seed="s"))) == list(map(tuple_of, whole))
+    lengths = [len(a.ids) for a in flat(whole)]
+    waves = sum(max(lengths[i : i + 4]) for i in range(0, len(lengths), 4))
+    assert sum(lengths) / 4 <= sum(steps) < 0.9 * waves
+    assert max(columns) < max(len(a.prompt_ids) for a in flat(whole)) + how.max_tokens + decoding.ROOM
+
+
 def test_attempts_depend_on_their_index_alone(engine: Any) -> None:
     few, many = (engine.sample(named(PROMPTS[:3]), Sampling(n=n, max_tokens=16), seed="s") for n in (8, 16))
     for short, long in zip(few, many, strict=True):

@@ -1,7 +1,9 @@
-"""Rollouts: our own batched decoding loop. Prompts are read once for their whole group; finished rows leave the batch."""
+"""Rollouts: our own batched decoding loop. Prompts are read once for their whole group; finished rows leave the batch and
+waiting ones come in."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from antaeus.engine.base import Sampling
 from antaeus.engine.draw import draw
-from antaeus.engine.forward import Net
+from antaeus.engine.forward import Context, Net
 from antaeus.engine.packed import packed
 from antaeus.noise import uniforms
 from antaeus.types import Attempt, Stop
@@ -67,38 +69,69 @@ def decode(
 ) -> list[list[Attempt]]:
     """`how.n` attempts at each (task id, prompt ids), in order, at most `max_rows` rows at a time (memory)."""
     rows = [Row(task, i, ids) for task, ids in prompts for i in range(how.n)]
+    batch = Batch(net, how, seed, max_rows, deque(rows))
     with packed(net.model, how.max_tokens):
-        for start in range(0, len(rows), max_rows):
-            _wave(net, stops, rows[start : start + max_rows], how, seed)
+        while batch.admit():
+            ids = _append(batch.live, batch.draw(), stops, how.max_tokens)
+            batch.read(ids)
     attempts = [_attempt(row, stops) for row in rows]
     return [attempts[i : i + how.n] for i in range(0, len(attempts), how.n)]
 
 
-def _wave(net: Net, stops: Stops, rows: list[Row], how: Sampling, seed: str) -> None:
-    """Decode these rows to their ends, together."""
-    distinct = list(dict.fromkeys(row.prompt for row in rows))
-    at = {prompt: i for i, prompt in enumerate(distinct)}
-    context = net.prefill(distinct)
-    context.select(torch.tensor([at[row.prompt] for row in rows], device=net.device))
-    noise = np.stack([uniforms(seed, row.task_id, row.index, how.max_tokens) for row in rows])
-    u, live = torch.from_numpy(noise).to(net.device), list(rows)
-    for step in range(how.max_tokens):
-        if step % ROOM == 0:
-            context.reserve(min(ROOM, how.max_tokens - step))
-        ids = _append(live, draw(net.logits(context.hidden), u[:, step], how.temperature, how.top_k, how.top_p), stops)
-        left = [i for i, row in enumerate(live) if row.stop is None]
-        if not left or step + 1 == how.max_tokens:
-            break
-        if len(left) <= (1 - LEAVE) * len(live):
-            keep = torch.tensor(left, device=net.device)
-            context.select(keep)
-            live, ids, u = [live[i] for i in left], ids[keep], u[keep]
-        context.hidden = net.extend(context, ids[:, None], torch.ones_like(ids, dtype=torch.bool)[:, None])
-    for row in live:
-        row.stop = row.stop or "length"
+@dataclass
+class Batch:
+    """The rows being decoded and what they have read. Finished rows are fed along until enough of them can leave together."""
+
+    net: Net
+    how: Sampling
+    seed: str
+    max_rows: int
+    waiting: deque[Row]
+    live: list[Row] = field(default_factory=list)
+    context: Context = field(init=False)
+    noise: np.ndarray = field(init=False)  # the uniform numbers of all its steps, row by row
+
+    def admit(self) -> bool:
+        """Fill up with waiting rows where a share of the batch is free; False once there is nobody. Where the model counts columns,
+        new rows cannot stand beside old ones: there they wait until all are done."""
+        free = self.max_rows - len(self.live)
+        if self.waiting and (not self.live or (self.net.packs and free >= LEAVE * self.max_rows)):
+            self._prefill([self.waiting.popleft() for _ in range(min(len(self.waiting), free))])
+        if self.live and not self.context.room:
+            self.context.reserve(ROOM)
+        return bool(self.live)
+
+    def _prefill(self, rows: list[Row]) -> None:
+        distinct = list(dict.fromkeys(row.prompt for row in rows))
+        at = {prompt: i for i, prompt in enumerate(distinct)}
+        context = self.net.prefill(distinct)
+        context.select(torch.tensor([at[row.prompt] for row in rows], device=self.net.device))
+        noise = np.stack([uniforms(self.seed, row.task_id, row.index, self.how.max_tokens) for row in rows])
+        if self.live:
+            context.join(self.context)
+            noise = np.concatenate([noise, self.noise])
+        self.context, self.noise, self.live = context, noise, rows + self.live
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The next token of each row, its log-probability and the entropy, [R] each."""
+        u = [self.noise[i, min(len(row.ids), self.how.max_tokens - 1)] for i, row in enumerate(self.live)]
+        logits = self.net.logits(self.context.hidden)
+        return draw(logits, torch.tensor(u, device=self.net.device), self.how.temperature, self.how.top_k, self.how.top_p)
+
+    def read(self, ids: Tensor) -> None:
+        """Let finished rows leave, where they are enough, and feed the others the tokens just drawn, [R]."""
+        left = [i for i, row in enumerate(self.live) if row.stop is None]
+        if not left:
+            self.live = []
+            return
+        if len(left) <= (1 - LEAVE) * len(self.live):
+            keep = torch.tensor(left, device=self.net.device)
+            self.context.select(keep)
+            self.live, self.noise, ids = [self.live[i] for i in left], self.noise[left], ids[keep]
+        self.context.hidden = self.net.extend(self.context, ids[:, None], torch.ones_like(ids, dtype=torch.bool)[:, None])
 
 
-def _append(live: list[Row], drawn: tuple[Tensor, Tensor, Tensor], stops: Stops) -> Tensor:
+def _append(live: list[Row], drawn: tuple[Tensor, Tensor, Tensor], stops: Stops, max_tokens: int) -> Tensor:
     """Give each unfinished row its token; a finished row that has not left yet is fed along and forgotten."""
     columns = [t.tolist() for t in drawn]
     for row, token, logprob, entropy in zip(live, *columns, strict=True):
@@ -106,7 +139,7 @@ def _append(live: list[Row], drawn: tuple[Tensor, Tensor, Tensor], stops: Stops)
             row.ids.append(token)
             row.logprobs.append(logprob)
             row.entropies.append(entropy)
-            row.stop = stops.ended(row.ids)
+            row.stop = stops.ended(row.ids) or ("length" if len(row.ids) == max_tokens else None)
     return drawn[0]
 
 

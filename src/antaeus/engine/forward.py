@@ -67,6 +67,17 @@ class Room(DynamicLayer):
         self.keys, self.values = self.room[0][:, :, :width], self.room[1][:, :, :width]
         return self.keys, self.values
 
+    def pick(self, columns: Tensor) -> None:
+        """Keep of each row these columns, [R, T], in this order; no room is left."""
+        index = columns[:, None, :, None]
+        keys, values = (t.take_along_dim(index, 2) for t in self.room or (self.keys, self.values))  # type: ignore[union-attr]
+        self.keys, self.values, self.room = keys, values, None
+
+    def append(self, other: Room) -> None:
+        """Take the rows of another layer with as many columns, behind one's own."""
+        assert self.keys is not None and self.values is not None and other.keys is not None and other.values is not None
+        self.keys, self.values = torch.cat([self.keys, other.keys]), torch.cat([self.values, other.values])
+
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) these rows, in this order."""
         keys, values = self.room or (self.keys, self.values)
@@ -107,8 +118,31 @@ class Context:
             layer.select(rows)  # type: ignore[union-attr]
         self.mask, self.position, self.hidden = self.mask[rows], self.position[rows], self.hidden[rows]
 
+    def join(self, other: Context) -> None:
+        """Take the rows of `other` (used up by it) behind one's own. Only what is real is kept of either, left-aligned."""
+        width = int(torch.cat([self.mask.sum(1), other.mask.sum(1)]).max())
+        self._align(width)
+        other._align(width)
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            mine.append(theirs)  # type: ignore[union-attr]
+        self.mask, self.position = torch.cat([self.mask, other.mask]), torch.cat([self.position, other.position])
+        self.hidden = torch.cat([self.hidden, other.hidden])
+
+    def _align(self, width: int) -> None:
+        """Move every row's real columns to the left end of `width` columns."""
+        columns = self.mask.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
+        columns = torch.nn.functional.pad(columns, (0, width - columns.shape[1]))  # whatever stands there is hidden
+        self.mask = torch.arange(width, device=self.mask.device) < self.mask.sum(1)[:, None]
+        for layer in self.cache.layers:
+            layer.pick(columns)  # type: ignore[union-attr]
+        self.room = 0
+
     def reserve(self, extra: int) -> None:
-        """Room for `extra` more columns in every layer: from here on the cache grows in place (inference only)."""
+        """Room for `extra` more columns in every layer: from here on the cache grows in place (inference only). Columns that rows
+        have left behind go."""
+        width = int(self.mask.sum(1).max())
+        if self.packing.able and width < self.mask.shape[1]:
+            self._align(width)
         self.room = extra
         for layer in self.cache.layers:
             layer.reserve(extra)  # type: ignore[union-attr]
