@@ -33,5 +33,12 @@ def run_cli(capsys, monkeypatch, *args):
     return code, out, err
 
 
+def logprobs(net, rows, temperature):
+    """Differentiable log-probabilities of all completion tokens of (prompt ids, completion ids) rows, [N], by the engine's own pass."""
+    from antaeus.engine import update
+
+    return update._logp(net, *update._states(net, rows), temperature)
+
+
 def lines(path):
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

@@ -58,6 +58,27 @@ def test_ours_alone_is_one_json_object(cli: Any, tiny_folder: Path) -> None:
     assert "warm-up: antaeus" in err and "step 2 of 2: antaeus" in err
 
 
+@pytest.mark.parametrize(("what", "part"), [("decode", "sample"), ("update", "update")])
+def test_the_parts_beside_transformers(
+    capfd: Any, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, what: str, part: str
+) -> None:
+    code, out, err = run_cli(capfd, monkeypatch, "bench", what, "--model", tiny_folder, *SMALL, "--repeats", "1", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    check_side(result["ours"], 1, 2 * 4 * 8)
+    check_side(result["peer"], 1, 2 * 4 * 8)
+    assert result["bench"] == what and result["peer"]["name"] == "transformers" and result["speedup"]["median"] > 0
+    assert result["floor"]["seconds"] == result["floor"][f"{part}_s"] and "arithmetic alone" in bench.describe(result)
+
+
+def test_given_completions_are_the_same_for_both_sides(tiny: Any) -> None:
+    todo, tokenizer = work.Work("tiny", prompts=2, samples=3, tokens=40, steps=2), tiny().tokenizer
+    steps = todo.completions(tokenizer)
+    assert steps == todo.completions(tokenizer) and [len(rows) for rows in steps] == [6, 6]
+    assert {len(c) for rows in steps for _, c in rows} == {40} and len({c for rows in steps for _, c in rows}) > 9
+    assert [tokenizer.decode(p) for p, _ in steps[1][::3]] == todo.texts()[2:]
+
+
 @needs_trl
 def test_the_peer_is_measured_in_turn(cli: Any) -> None:
     code, out, err = cli(*SMALL, "--repeats", "2", "--json")
@@ -97,7 +118,7 @@ def test_bad_input_is_one_line(cli: Any, args: list[str], says: str) -> None:
 
 def test_an_unknown_measurement_is_one_line(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run_cli(capsys, monkeypatch, "bench", "stairs")
-    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there is step\n")
+    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there are step, decode, update\n")
 
 
 def test_a_peer_that_is_not_installed_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import logprobs
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
 
@@ -21,7 +22,6 @@ from antaeus.engine.base import Sampling
 from antaeus.engine.decode import Stops, decode
 from antaeus.engine.forward import Context, Net, Room
 from antaeus.engine.packed import packed
-from antaeus.engine.update import logprobs
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Message
 

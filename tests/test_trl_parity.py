@@ -27,6 +27,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import logprobs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ from antaeus.engine import models
 from antaeus.engine.base import Scores, Update
 from antaeus.engine.forward import Net
 from antaeus.engine.losses import clipped_surrogate, k3
-from antaeus.engine.update import Learner, logprobs
+from antaeus.engine.update import Learner
 from antaeus.learn.advantages import dr_grpo, grpo, rloo
 from antaeus.learn.policy_gradient import Advantage, lessons
 from antaeus.types import Attempt, Group, Practice, Source, Verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import logprobs
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -146,15 +148,31 @@ def test_the_gradient_is_that_of_the_formula(
         close(gradients(learner), naive_gradients(plain, learner, expected))
 
 
-def test_logits_that_do_not_fit_are_recomputed_and_give_the_same(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, seen, real = BATCHES["long"], [], updating.checkpoint
-    monkeypatch.setattr(updating, "checkpoint", lambda *args, **how: seen.append(1) or real(*args, **how))
-    learner.backward(rows, HOW, ALL)
-    kept = [g.clone() for g in gradients(learner)]
-    assert not seen
-    monkeypatch.setattr(updating, "free_bytes", lambda device: 0)
-    learner.backward(rows, HOW, ALL)
-    assert seen and all(a.equal(b) for a, b in zip(gradients(learner), kept, strict=True))
+def test_no_more_than_a_chunk_of_logits_exists(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chunk's loss is differentiated, and its logits gone, before the next is computed."""
+    alive: list[weakref.ref[Tensor]] = []
+    real = Net.logits
+
+    def watched(net: Net, hidden: Tensor) -> Tensor:
+        assert len(hidden) <= 7 and not any(old() is not None for old in alive)
+        logits = real(net, hidden)
+        alive.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(updating, "CHUNK", 7)
+    monkeypatch.setattr(Net, "logits", watched)
+    learner.backward(BATCHES["long"], HOW, ALL)
+    assert len(alive) > 3
+
+
+def test_lessons_with_and_without_log_probabilities_mix(learner: Learner, plain: Any) -> None:
+    """Those without are on policy; a KL term holds for those that carry the reference's."""
+    how = replace(HOW, kl=0.1)
+    rows = off_policy(plain, SHORT_BATCH, how.temperature)
+    mixed = [row if i % 2 else replace(row, logprobs=None, ref_logprobs=None) for i, row in enumerate(rows)]
+    learner.backward(mixed, how, ALL)
+    expected = naive_loss(plain, mixed, how)
+    close(gradients(learner), naive_gradients(plain, learner, expected))
 
 
 def test_the_batches_above_reach_every_bound(plain: Any) -> None:
@@ -188,13 +206,13 @@ def test_the_order_of_lessons_does_not_matter(learner: Learner) -> None:
 @pytest.mark.parametrize("aggregate", ["token", "sequence", "constant"])
 def test_lessons_without_advantage_only_count(learner: Learner, aggregate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    compute = updating.logprobs
+    compute = updating._states
 
-    def watched(net: Any, rows: Any, temperature: float) -> Tensor:
+    def watched(net: Any, rows: Any) -> tuple[Tensor, Tensor]:
         seen.extend(rows)
-        return compute(net, rows, temperature)
+        return compute(net, rows)
 
-    monkeypatch.setattr(updating, "logprobs", watched)
+    monkeypatch.setattr(updating, "_states", watched)
     how, idle = replace(HOW, aggregate=aggregate), group((80, 81), 70, (4, 6, 9), (0.0, 0.0, 0.0))
     learner.backward(SHORT_BATCH, how, ALL)
     alone = gradients(learner)
@@ -216,7 +234,7 @@ def test_no_token_is_read_twice_and_none_for_nothing(learner: Learner, monkeypat
         return extend(net, context, ids, real)
 
     monkeypatch.setattr(Net, "extend", watched)
-    updating.logprobs(learner.net, [(row.prompt_ids, row.ids) for row in SHARING_BATCH], 1.0)
+    logprobs(learner.net, [(row.prompt_ids, row.ids) for row in SHARING_BATCH], 1.0)
     own = len((5,)) + len((6, 7, 8))  # behind the common beginning; the state after a last token is asked for by nobody
     assert read[0] == len(SHARED) + own + sum(len(row.ids) - 1 for row in SHARING_BATCH)
 

@@ -117,22 +117,20 @@ def eval(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="What is measured: step, one whole learning step.")] = "step",
+    what: Annotated[str, typer.Argument(help="What is measured: step (one whole learning step), decode or update.")] = "step",
     model: Annotated[str, typer.Option(help="A model's name or folder.")] = "smollm2",
-    peer: Annotated[str, typer.Option(help="trl (its GRPOTrainer), or none to measure ours alone.")] = "trl",
-    prompts: Annotated[int, typer.Option(help="Prompts a step.")] = 8,
-    samples: Annotated[int, typer.Option(help="Completions of each.")] = 16,
-    tokens: Annotated[int, typer.Option(help="Tokens of each completion, exactly.")] = 32,
+    peer: Annotated[str | None, typer.Option(help="trl for step, transformers for the others; none: ours alone.")] = None,
+    prompts: Annotated[int | None, typer.Option(help="Prompts a step.", show_default="8")] = None,
+    samples: Annotated[int | None, typer.Option(help="Completions of each.", show_default="16, decode 8")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens of each, exactly.", show_default="32, decode 64")] = None,
     repeats: Annotated[int, typer.Option(help="Measured steps of each side, after one warm-up.")] = 3,
     json: Json = False,
 ) -> None:
-    """Seconds of a learning step, beside those of another trainer on this machine and what the arithmetic alone would take."""
-    from antaeus.bench import describe, step
+    """Seconds of a learning step or its parts, beside another library's on this machine and what the arithmetic alone would take."""
+    from antaeus.bench import compare, describe
 
-    if what != "step":
-        raise UserError(f"cannot measure {what!r}; there is step")
-    sizes = {"prompts": prompts, "samples": samples, "tokens": tokens, "repeats": repeats}
-    found = step(model=model, peer=peer, **sizes, say=lambda line: typer.echo(line, err=True))
+    sizes = {"prompts": prompts, "samples": samples, "tokens": tokens}
+    found = compare(what, model=model, peer=peer, **sizes, repeats=repeats, say=lambda line: typer.echo(line, err=True))
     if json:
         _print_json(found)
     else:

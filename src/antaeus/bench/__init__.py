@@ -1,5 +1,5 @@
-"""How fast a learning step is: against another trainer on the same machine, and against what the machine's arithmetic allows."""
+"""How fast sampling and learning are: against other libraries on the same machine, and against what its arithmetic allows."""
 
-from antaeus.bench.measure import PEERS, describe, step
+from antaeus.bench.measure import KINDS, compare, describe
 
-__all__ = ["PEERS", "describe", "step"]
+__all__ = ["KINDS", "compare", "describe"]

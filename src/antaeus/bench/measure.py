@@ -1,9 +1,12 @@
-"""One whole learning step, ours and a peer's in turn, each in a process of its own.
+"""The same work done by us and by a peer in turn, each in a process of its own.
 
-A step samples `prompts` x `samples` completions of exactly `tokens` tokens to two-digit sums with four worked examples, votes,
-computes advantages, and updates all weights, which are then ready to be sampled from again. Both sides read the same model folder
-in the same data type and the same prompts. In a run, prompts whose attempts agree cost our update nothing; here every completion
-is learned from, as the peer learns from all. The guard's work (anchors, meters, records) is in neither.
+* `step`: one whole learning step. `prompts` x `samples` completions of exactly `tokens` tokens to two-digit sums with four worked
+  examples are sampled and voted on, advantages computed, and all weights updated, which are then ready to be sampled from again. In a run,
+  prompts whose attempts agree cost our update nothing; here every completion is learned from, as the peer learns from all.
+* `decode`: the sampling of such completions alone, beside `generate` of transformers.
+* `update`: an update on given completions alone, beside the padded step of an ordinary training loop.
+
+Both sides read the same model folder in the same data type and the same prompts. The guard's work is in neither.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
-from antaeus.bench.ours import ours
+from antaeus.bench import ours
+from antaeus.bench.transformers_peer import generate, padded
 from antaeus.bench.trl_peer import trl
 from antaeus.bench.work import Turn, Work, serve
 from antaeus.config import configure, suggest
@@ -24,7 +28,25 @@ from antaeus.engine import models
 from antaeus.errors import UserError
 from antaeus.propose.builtin import require_sizes
 
-PEERS: dict[str, Callable[[Turn, Work], None] | None] = {"trl": trl, "none": None}
+Side = Callable[[Turn, Work], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What can be measured: our side, the peer's name and side, usual sizes, and the parts of the floor that count."""
+
+    ours: Side
+    name: str
+    peer: Side
+    sizes: tuple[int, int, int]
+    parts: tuple[str, ...]
+
+
+KINDS = {
+    "step": Kind(ours.step, "trl", trl, (8, 16, 32), ("sample", "update")),
+    "decode": Kind(ours.decode, "transformers", generate, (8, 8, 64), ("sample",)),
+    "update": Kind(ours.update, "transformers", padded, (8, 16, 32), ("update",)),
+}
 
 
 class Worker:
@@ -70,11 +92,12 @@ class Worker:
         return said
 
 
-def step(
-    *, model: str = "smollm2", peer: str = "trl", prompts: int = 8, samples: int = 16, tokens: int = 32, repeats: int = 3,
-    say: Callable[[str], None] = lambda line: None,
+def compare(
+    what: str = "step", *, model: str = "smollm2", peer: str | None = None, prompts: int | None = None, samples: int | None = None,
+    tokens: int | None = None, repeats: int = 3, say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Seconds a step of ours and of `peer` ("trl", or "none"), measured in turn `repeats` times after a warm-up of each.
+    """Seconds of ours and of `peer` ("none": ours alone; by default the kind's own), measured in turn `repeats` times after a warm-up
+    of each. Sizes left out are the kind's.
 
     Returns plain records:
     * `ours` and `peer` (None without one): all `seconds`, their median, min and max; `cpu_seconds`, the median of what all threads
@@ -82,22 +105,28 @@ def step(
     * `speedup`, the peer's seconds / ours pair by pair, and `ratio`, our median / the peer's (None without one);
     * `matmul`, the machine's rates, and the `floor` they set: `seconds`, and their `share` of our median (1: nothing but products).
 
-    Raises `UserError` for bad sizes, an unknown peer, and one that is not installed.
+    Raises `UserError` for an unknown kind or peer, bad sizes, and a peer that is not installed.
     """
-    _require(peer)
-    work = _work(model, prompts, samples, tokens, repeats)
-    with _workers(peer, work) as workers:
+    if what not in KINDS:
+        raise UserError(f"cannot measure {what!r}{suggest(what, KINDS)}; there are {', '.join(KINDS)}")
+    kind = KINDS[what]
+    peer = _require(kind, peer)
+    sizes = [usual if given is None else given for given, usual in zip((prompts, samples, tokens), kind.sizes, strict=True)]
+    work = _work(model, *sizes, repeats)
+    with _workers(kind, peer, work) as workers:
         for i in range(work.steps):
             lines = [f"{worker.name} {worker.step():.2f} s" for worker in workers]
-            say(f"{f'step {i} of {repeats}' if i else 'warm-up'}: {', '.join(lines)}")
-    return {"bench": "step", "model": model, **_result(work, *workers)}
+            say(f"{f'{what} {i} of {repeats}' if i else 'warm-up'}: {', '.join(lines)}")
+    return {"bench": what, "model": model, **_result(kind, work, *workers)}
 
 
-def _require(peer: str) -> None:
-    if peer not in PEERS:
-        raise UserError(f"unknown peer {peer!r}{suggest(peer, PEERS)}; there are {', '.join(PEERS)}")
+def _require(kind: Kind, peer: str | None) -> str:
+    peer = peer or kind.name
+    if peer not in (known := (kind.name, "none")):
+        raise UserError(f"unknown peer {peer!r}{suggest(peer, known)}; there are {', '.join(known)}")
     if peer != "none" and importlib.util.find_spec(peer) is None:
-        raise UserError(f"{peer} is not installed, with which a step of ours is compared: `pip install {peer}`, or --peer none")
+        raise UserError(f"{peer} is not installed, with which ours is compared: `pip install {peer}`, or --peer none")
+    return peer
 
 
 def _work(model: str, prompts: int, samples: int, tokens: int, repeats: int) -> Work:
@@ -111,21 +140,22 @@ def _work(model: str, prompts: int, samples: int, tokens: int, repeats: int) -> 
 
 
 @contextmanager
-def _workers(peer: str, work: Work) -> Iterator[list[Worker]]:
+def _workers(kind: Kind, peer: str, work: Work) -> Iterator[list[Worker]]:
     """Ours and the peer's, which is told the data type and device that ours chose."""
     with ExitStack() as stack:
-        workers = [Worker("antaeus", ours, work)]
+        workers = [Worker("antaeus", kind.ours, work)]
         stack.callback(workers[0].close)
-        if run := PEERS[peer]:
+        if peer != "none":
             about = workers[0].about
-            workers.append(Worker(peer, run, replace(work, dtype=about["dtype"], device=about["device"])))
+            workers.append(Worker(peer, kind.peer, replace(work, dtype=about["dtype"], device=about["device"])))
             stack.callback(workers[1].close)
         yield workers
 
 
-def _result(work: Work, own: Worker, peer: Worker | None = None) -> dict[str, Any]:
+def _result(kind: Kind, work: Work, own: Worker, peer: Worker | None = None) -> dict[str, Any]:
     about = dict(own.about)
     matmul, floor = about.pop("matmul"), about.pop("floor")
+    least = sum(floor[f"{part}_s"] for part in kind.parts)
     mine = _measured(work, own)
     theirs = {"name": peer.name, **peer.about, **_measured(work, peer)} if peer else None
     pairs = [b / a for a, b in zip(mine["seconds"], theirs["seconds"], strict=True)] if theirs else []
@@ -134,7 +164,7 @@ def _result(work: Work, own: Worker, peer: Worker | None = None) -> dict[str, An
         **sizes, **about,
         "ours": {**mine, "parts": _parts(own)}, "peer": theirs,
         "speedup": _spread(pairs) if pairs else None, "ratio": mine["median"] / theirs["median"] if theirs else None,
-        "matmul": matmul, "floor": {**floor, "share": floor["seconds"] / mine["median"]},
+        "matmul": matmul, "floor": {**floor, "seconds": least, "share": least / mine["median"]},
     }  # fmt: skip
 
 
@@ -166,8 +196,7 @@ def describe(result: Mapping[str, Any]) -> str:
         lines.append("antaeus is {median:.1f} times as fast ({min:.1f} to {max:.1f})".format(**result["speedup"]))
     best = max(rate["gflops"] for rate in result["matmul"] if rate["dtype"] == result["dtype"])
     lines.append(
-        "arithmetic alone: {seconds:.2f} s ({sample_s:.2f} sampling, {update_s:.2f} update), {share:.0%} of ours".format(**floor)
-        + f"; products run at up to {best:.0f} GFLOP/s"
+        "arithmetic alone: {seconds:.2f} s, {share:.0%} of ours".format(**floor) + f"; products run at up to {best:.0f} GFLOP/s"
     )
     return "\n".join(lines)
 

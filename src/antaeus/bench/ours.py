@@ -1,4 +1,4 @@
-"""Our side of the comparison: the stages of a `ttrl` round, as the loop calls them."""
+"""Our side of the comparisons: the stages of a `ttrl` round, as the loop calls them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from antaeus.bench.floor import Shape, floor, matmul_rates
 from antaeus.bench.work import Turn, Work
 from antaeus.recipes.ttrl import TTRL
-from antaeus.types import Practice, TaskSet, Vault
+from antaeus.types import Lesson, Practice, TaskSet, Vault
 
 if TYPE_CHECKING:
     import torch
@@ -21,24 +21,48 @@ if TYPE_CHECKING:
 FAINT = 1e-3  # the advantage of an attempt that would teach nothing: the peer computes it too, so we do
 
 
-def ours(turn: Turn, work: Work) -> None:
+def step(turn: Turn, work: Work) -> None:
     """Rounds of TTRL, each with its parts timed: sample, vote (answers, verdicts, lessons), update."""
+    engine, recipe, tasks = _open(turn, work), work.recipe(), work.tasks()
+    for round_ in range(1, work.steps + 1):
+        turn.begin()
+        turn.end(**_round(engine, recipe, tasks, round_))
+
+
+def decode(turn: Turn, work: Work) -> None:
+    """The first stage of such rounds."""
+    engine, recipe, tasks = _open(turn, work), work.recipe(), work.tasks()
+    for round_ in range(1, work.steps + 1):
+        turn.begin()
+        recipe.solve(engine, recipe.propose(tasks, round_, 0), tasks, f"0/{round_}")
+        turn.end()
+
+
+def update(turn: Turn, work: Work) -> None:
+    """Updates on given completions."""
+    engine = _open(turn, work)
+    for rows in work.completions(engine.tokenizer):
+        lessons = [Lesson(Practice(str(i), ""), *row, 1.0) for i, row in enumerate(rows)]
+        turn.begin()
+        engine.train(lessons, work.recipe().update(1, work.tasks()))
+        turn.end()
+
+
+def _open(turn: Turn, work: Work) -> LocalEngine:
+    """The engine, once it is ready to be measured."""
     import torch
 
     from antaeus.engine.local import LocalEngine
 
     engine = LocalEngine(work.model)
     engine._eos = frozenset()  # an end token does not end these completions: all have the same length
-    recipe, tasks = work.recipe(), work.tasks()
     shape, dtype, device = _shape(engine, work), str(engine.model.dtype).removeprefix("torch."), engine.model.device
     rates = matmul_rates(shape, device)
     turn.ready(
         dtype=dtype, device=str(device), threads=torch.get_num_threads(), prompt_tokens=shape.prompt_tokens / work.prompts,
         matmul=rates, floor=floor(shape, rates, dtype),
     )  # fmt: skip
-    for round_ in range(1, work.steps + 1):
-        turn.begin()
-        turn.end(**_round(engine, recipe, tasks, round_))
+    return engine
 
 
 def _round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from antaeus.errors import UserError
@@ -45,6 +46,16 @@ class Work:
         """The prompts of all steps, in order."""
         recipe, tasks = self.recipe(), self.tasks()
         return [str(ask(task, chat=False)) for i in range(self.steps) for task in recipe.propose(tasks, i + 1, 0)]
+
+    def completions(self, tokenizer: Any) -> list[list[tuple[tuple[int, ...], tuple[int, ...]]]]:
+        """For each step, `prompts` x `samples` rows of prompt ids and exactly `tokens` completion ids: other sums, told on."""
+        texts, rng = self.texts(), Random("completions")
+        prose = [i for text in texts for i in tokenizer.encode(text)] * (1 + self.tokens // 8)
+        prompts = [tuple(tokenizer.encode(text)) for text in texts for _ in range(self.samples)]
+        starts = [int(rng.random() * (len(prose) - self.tokens)) for _ in prompts]
+        rows = [(prompt, tuple(prose[i : i + self.tokens])) for prompt, i in zip(prompts, starts, strict=True)]
+        size = self.prompts * self.samples
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 class Turn:

@@ -1,40 +1,30 @@
 """Updates: one packed forward and backward over a batch of completions, and the optimiser behind it.
 
-Prompts are computed once for all their completions, logits only where there is loss, in chunks; where all of them would take more than
-an eighth of the free memory they are recomputed in the backward pass, so that only chunk x vocabulary is held. Weights compute in the
-model's data type (bfloat16 where that is fast); the optimiser works on float32 masters, without which steps of 1e-6 would round to
-nothing.
+Prompts are computed once for all their completions, logits only where there is loss, chunk by chunk: as the loss is a sum over tokens,
+each chunk is differentiated as soon as it is computed, so that no more than chunk x vocabulary ever exists and nothing is recomputed.
+Weights compute in the model's data type (bfloat16 where that is fast); the optimiser works on float32 masters, without which steps of
+1e-6 would round to nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from antaeus.engine.base import Trained, Update
 from antaeus.engine.draw import statistics
 from antaeus.engine.forward import Net, pad
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
-from antaeus.engine.memory import free_bytes
 from antaeus.types import Attempt, Lesson
 
 CHUNK = 512  # tokens whose logits exist at once: 100 MB in float32 for a vocabulary of 49k
 
 Row = tuple[tuple[int, ...], tuple[int, ...]]
 """Prompt ids and completion ids."""
-
-
-def logprobs(net: Net, rows: Sequence[Row], temperature: float) -> Tensor:
-    """Log-probabilities of all completion tokens, [N] float32, row after row; differentiable."""
-    hidden, ids = _states(net, rows)
-    chunks = zip(hidden.split(CHUNK), ids.split(CHUNK), strict=True)
-    if 10 * len(ids) * net.model.config.get_text_config().vocab_size < free_bytes(net.device) // 8:  # then nothing is recomputed
-        return torch.cat([_logp(net, h, y, temperature) for h, y in chunks])
-    return torch.cat([checkpoint(_logp, net, h, y, temperature, use_reentrant=False) for h, y in chunks])
 
 
 @torch.inference_mode()
@@ -106,14 +96,24 @@ class Learner:
         return totals[0].item(), totals[1].item() / tokens, totals[2].item() / tokens
 
     def _micro(self, batch: Sequence[Lesson], weight: Tensor, how: Update) -> Tensor:
-        logp = logprobs(self.net, [(b.prompt_ids, b.ids) for b in batch], how.temperature)
-        old = logp.detach() if batch[0].logprobs is None else _flat([b.logprobs for b in batch], logp)
-        advantage = _flat([(b.advantage,) * len(b.ids) for b in batch], logp)
-        loss, clipped = clipped_surrogate(logp, old, advantage, how)
-        kl = torch.zeros_like(logp)
-        if batch[0].ref_logprobs is not None:
-            kl = k3(logp, _flat([b.ref_logprobs for b in batch], logp))
-        total = (weight.to(logp.device) * (loss + how.kl * kl)).sum()
+        """Head and loss chunk by chunk, then the body. Returns the sums of loss, clipped tokens and k3, [3]."""
+        hidden, ids = _states(self.net, [(b.prompt_ids, b.ids) for b in batch])
+        columns = torch.stack([weight, *_columns(batch)]).to(hidden.device)
+        totals, slopes = torch.zeros(3), []
+        for part, y, c in zip(hidden.split(CHUNK), ids.split(CHUNK), columns.split(CHUNK, 1), strict=True):
+            leaf = part.detach().requires_grad_()
+            totals += self._chunk(leaf, y, c, how)
+            slopes.append(leaf.grad)
+        hidden.backward(torch.cat(slopes))
+        return totals
+
+    def _chunk(self, hidden: Tensor, ids: Tensor, columns: Tensor, how: Update) -> Tensor:
+        """Backpropagate the loss of these tokens to their hidden states [N, D] and to the head."""
+        weight, advantage, old, ref = columns
+        logp = _logp(self.net, hidden, ids, how.temperature)
+        loss, clipped = clipped_surrogate(logp, _given(old, logp), advantage, how)
+        kl = k3(logp, _given(ref, logp))
+        total = (weight * (loss + how.kl * kl)).sum()
         total.backward()
         return torch.stack([total.detach(), clipped.sum(), kl.detach().sum()]).cpu()
 
@@ -171,8 +171,17 @@ def micro_batches(lessons: Sequence[Lesson | Attempt], max_tokens: int) -> Itera
         yield batch
 
 
-def _flat(rows: Sequence[Sequence[float] | None], like: Tensor) -> Tensor:
-    return torch.tensor([x for row in rows for x in row or ()], dtype=torch.float32, device=like.device)
+def _columns(lessons: Sequence[Lesson]) -> Iterator[Tensor]:
+    """Per token, [N] float32: advantage, the sampler's log-probability and the reference's, NaN where a lesson has none."""
+    lengths = [len(lesson.ids) for lesson in lessons]
+    yield torch.tensor([lesson.advantage for lesson in lessons]).repeat_interleave(torch.tensor(lengths))
+    for rows in ([lesson.logprobs for lesson in lessons], [lesson.ref_logprobs for lesson in lessons]):
+        yield torch.tensor([x for row, n in zip(rows, lengths, strict=True) for x in row or (math.nan,) * n])
+
+
+def _given(values: Tensor, logp: Tensor) -> Tensor:
+    """`values`, and the current ones as constants where there are none: a ratio of 1, a divergence of 0."""
+    return torch.where(values.isnan(), logp.detach(), values)
 
 
 def _into(master: Tensor):

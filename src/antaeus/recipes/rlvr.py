@@ -7,7 +7,8 @@ What differs: advantages and loss as in verl (standard deviation with n - 1, tok
 The verifier opens the practice vault, which it may because its source is ground truth; anchors and exam stay sealed.
 
 Command: `antaeus run rlvr`.
-Expect: 16.5 -> 49.0 % of 200 unseen sums (one seed; 50.5 % at the last round), in 4 to 5 minutes of learning on one thread.
+Expect: 28.5 -> 62.5 % of 200 unseen sums (median of 3 seeds), in about 5 minutes of learning on one thread. Labels bear a higher rate
+than votes do: 74.5 % with `lr=2e-5 rounds=40 schedule=constant` (one seed).
 """
 
 from __future__ import annotations
