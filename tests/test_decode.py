@@ -163,6 +163,30 @@ def test_waiting_rows_come_in_while_others_are_decoded(engine: Any, monkeypatch:
     assert max(columns) < max(len(a.prompt_ids) for a in flat(whole)) + how.max_tokens + decoding.ROOM
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_splits_the_batch(engine: Any, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
+    """In the prefill and in the middle, where some rows are done and others begin anew: the same attempts."""
+    tasks, how, extend = named([*PROMPTS[:3], *SHARED]), Sampling(n=4, max_tokens=60), Net.extend
+    whole, calls = engine.sample(tasks, how, seed="s"), [0]
+
+    def scarce(net: Net, context: Context, ids: Tensor, real: Tensor) -> Tensor:
+        calls[0] += 1
+        if len(ids) > 9 and (calls[0] > 30 or calls[0] == 2):
+            raise error
+        return extend(net, context, ids, real)
+
+    monkeypatch.setattr(Net, "extend", scarce)
+    assert list(map(tuple_of, engine.sample(tasks, how, seed="s"))) == list(map(tuple_of, whole))
+    monkeypatch.setattr(Net, "extend", lambda *args: (_ for _ in ()).throw(error))
+    with pytest.raises(UserError, match="out of memory while sampling a single row"):
+        engine.sample(tasks, how, seed="s")
+    monkeypatch.setattr(Net, "extend", lambda *args: (_ for _ in ()).throw(RuntimeError("another")))
+    with pytest.raises(RuntimeError, match="another"):
+        engine.sample(tasks, how, seed="s")
+
+
 def test_attempts_depend_on_their_index_alone(engine: Any) -> None:
     few, many = (engine.sample(named(PROMPTS[:3]), Sampling(n=n, max_tokens=16), seed="s") for n in (8, 16))
     for short, long in zip(few, many, strict=True):

@@ -20,6 +20,7 @@ from antaeus.engine.base import Update
 from antaeus.engine.forward import Net
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
 from antaeus.engine.update import Learner, micro_batches
+from antaeus.errors import UserError
 from antaeus.types import Lesson, Practice
 
 ALL = 10**9  # micro-batch of everything
@@ -194,6 +195,30 @@ def test_micro_batches_do_not_matter(learner: Learner, plain: Any, max_tokens: i
     close(gradients(learner), one)
     assert parts == pytest.approx(whole, rel=1e-4)
     assert len(list(micro_batches(rows, max_tokens))) > (5 if max_tokens == 60 else 1)
+
+
+def test_memory_that_runs_out_halves_the_micro_batches(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the middle of the backward pass: what was accumulated by then does not count twice."""
+    rows, real, sizes = [*LONG_BATCH, *SHORT_BATCH], updating._states, []
+    whole, short = tiny()._learner(), tiny()._learner()
+    whole.step(rows, HOW, ALL)
+
+    def scarce(net: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        hidden, ids = real(net, batch)
+        sizes.append(len(batch))
+        if len(batch) > 4:
+            weight = net.body.layers[0].self_attn.q_proj.weight
+            weight.grad = torch.ones_like(weight)  # as if it happened half-way
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return hidden, ids
+
+    monkeypatch.setattr(updating, "_states", scarce)
+    short.step(rows, HOW, 400)
+    assert max(sizes) > 4 >= sizes[-1]
+    close(short.masters, whole.masters)
+    monkeypatch.setattr(updating, "_states", lambda *args: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(UserError, match="out of memory in an update"):
+        short.step(rows, HOW, 400)
 
 
 def test_the_order_of_lessons_does_not_matter(learner: Learner) -> None:

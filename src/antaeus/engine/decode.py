@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from antaeus.engine.base import Sampling
 from antaeus.engine.draw import draw
 from antaeus.engine.forward import Context, Net
+from antaeus.engine.memory import exhausted
 from antaeus.engine.packed import packed
+from antaeus.errors import UserError
 from antaeus.noise import uniforms
 from antaeus.types import Attempt, Stop
 
@@ -71,9 +74,14 @@ def decode(
     rows = [Row(task, i, ids) for task, ids in prompts for i in range(how.n)]
     batch = Batch(net, how, seed, max_rows, deque(rows))
     with packed(net.model, how.max_tokens):
-        while batch.admit():
-            ids = _append(batch.live, batch.draw(), stops, how.max_tokens)
-            batch.read(ids)
+        while batch.waiting or batch.live:
+            try:
+                batch.admit()
+                batch.read(_append(batch.live, batch.draw(), stops, how.max_tokens))
+            except RuntimeError as err:
+                if not exhausted(err):
+                    raise
+                batch.shrink()
     attempts = [_attempt(row, stops) for row in rows]
     return [attempts[i : i + how.n] for i in range(0, len(attempts), how.n)]
 
@@ -91,15 +99,30 @@ class Batch:
     context: Context = field(init=False)
     noise: np.ndarray = field(init=False)  # the uniform numbers of all its steps, row by row
 
-    def admit(self) -> bool:
-        """Fill up with waiting rows where a share of the batch is free; False once there is nobody. Where the model counts columns,
-        new rows cannot stand beside old ones: there they wait until all are done."""
+    def admit(self) -> None:
+        """Fill up with waiting rows where a share of the batch is free. Where the model counts columns, new rows cannot stand beside
+        old ones: there they wait until all are done."""
         free = self.max_rows - len(self.live)
         if self.waiting and (not self.live or (self.net.packs and free >= LEAVE * self.max_rows)):
-            self._prefill([self.waiting.popleft() for _ in range(min(len(self.waiting), free))])
-        if self.live and not self.context.room:
+            rows = list(islice(self.waiting, free))
+            self._prefill(rows)
+            for _ in rows:
+                self.waiting.popleft()
+        if not self.context.room:
             self.context.reserve(ROOM)
-        return bool(self.live)
+
+    def shrink(self) -> None:
+        """Memory ran out: half as many rows from here on. Those under way begin anew, and draw what they drew before."""
+        if self.max_rows == 1:
+            raise UserError(
+                "out of memory while sampling a single row: lower max_tokens, shorten the prompts or take a smaller model"
+            )
+        for row in reversed(self.live):
+            if row.stop is None:
+                row.ids, row.logprobs, row.entropies = [], [], []
+                self.waiting.appendleft(row)
+        self.max_rows = max(1, min(self.max_rows, len(self.live) or len(self.waiting)) // 2)
+        self.live, self.context = [], self.net.nothing(1)
 
     def _prefill(self, rows: list[Row]) -> None:
         distinct = list(dict.fromkeys(row.prompt for row in rows))

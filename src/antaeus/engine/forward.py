@@ -200,7 +200,7 @@ class Net:
         padding may stand between two tokens.
         """
         shared = common_beginning(prompts) if self.packs else 0
-        context = self._nothing(1 if shared else len(prompts))
+        context = self.nothing(1 if shared else len(prompts))
         if shared:
             self.extend(context, *pad([prompts[0][:shared]], self.device))
             context.select(torch.zeros(len(prompts), dtype=torch.long, device=self.device))
@@ -208,7 +208,8 @@ class Net:
         context.hidden = self.extend(context, ids, real)[real.sum(1).cumsum(0) - 1]
         return context
 
-    def _nothing(self, rows: int) -> Context:
+    def nothing(self, rows: int) -> Context:
+        """Rows that have read nothing yet."""
         mask = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
         position, hidden = torch.zeros(rows, dtype=torch.long, device=self.device), torch.zeros(rows, 0, device=self.device)
         return Context(mask, position, hidden, Packing(self.packs))

@@ -24,6 +24,11 @@ def free_bytes(device: torch.device) -> int:
     return min(free, total * 3 // 4)
 
 
+def exhausted(err: BaseException) -> bool:
+    """Whether this error says that memory ran out: PyTorch has a class of its own for GPUs, and a sentence for the CPU."""
+    return isinstance(err, torch.OutOfMemoryError) or (isinstance(err, RuntimeError) and "can't allocate memory" in str(err))
+
+
 def keep_freed(model_bytes: int) -> None:
     """Let glibc keep large blocks it has freed instead of returning them to the system and getting them back, zeroed page by page, a
     moment later: the system's share of a training step on the CPU fell from 13-21 % to nothing. Fragments may cost memory, hence

@@ -19,9 +19,12 @@ from antaeus.engine.base import Trained, Update
 from antaeus.engine.draw import statistics
 from antaeus.engine.forward import Net, pad
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
+from antaeus.engine.memory import exhausted
+from antaeus.errors import UserError
 from antaeus.types import Attempt, Lesson
 
 CHUNK = 512  # tokens whose logits exist at once: 100 MB in float32 for a vocabulary of 49k
+SMALLEST = 64  # tokens a micro-batch below which halving it again frees nothing worth having
 
 Row = tuple[tuple[int, ...], tuple[int, ...]]
 """Prompt ids and completion ids."""
@@ -73,7 +76,7 @@ class Learner:
 
     def step(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> Trained:
         """Accumulate the gradient over micro-batches of at most `max_tokens` tokens, clip it, and take one step."""
-        loss, clipped, kl = self.backward(lessons, how, max_tokens)
+        loss, clipped, kl = self._backward_that_fits(lessons, how, max_tokens)
         norm = torch.nn.utils.clip_grad_norm_(self.masters, how.max_grad_norm)
         if torch.isfinite(norm) and norm > 0:
             self.adam.param_groups[0]["lr"] = how.lr
@@ -82,6 +85,21 @@ class Learner:
         self.adam.zero_grad()
         tokens = sum(len(lesson.ids) for lesson in lessons)
         return Trained(loss, norm.item(), clipped, kl, tokens)
+
+    def _backward_that_fits(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> tuple[float, float, float]:
+        """`backward`, from the start with micro-batches of half the size whenever memory runs out."""
+        while True:
+            try:
+                return self.backward(lessons, how, max_tokens)
+            except RuntimeError as err:
+                if not exhausted(err):
+                    raise
+            if max_tokens <= SMALLEST:
+                raise UserError("out of memory in an update of a few tokens: train an adapter (lora=16) or take a smaller model")
+            self.adam.zero_grad()
+            for p in self.params:
+                p.grad = None
+            max_tokens = max(SMALLEST, max_tokens // 2)
 
     def backward(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> tuple[float, float, float]:
         """Add the gradient of the batch's loss to the masters. Returns the loss, the share of clipped tokens, the mean k3."""
