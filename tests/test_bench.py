@@ -58,8 +58,8 @@ def test_ours_alone_is_one_json_object(cli: Any, tiny_folder: Path) -> None:
     assert "warm-up: antaeus" in err and "step 2 of 2: antaeus" in err
 
 
-@pytest.mark.parametrize(("what", "part"), [("decode", "sample"), ("update", "update")])
-def test_the_parts_beside_transformers(
+@pytest.mark.parametrize(("what", "part"), [("decode", "sample"), ("update", "update"), ("adapters", "adapters")])
+def test_the_parts_beside_their_peers(
     capfd: Any, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, what: str, part: str
 ) -> None:
     code, out, err = run_cli(capfd, monkeypatch, "bench", what, "--model", tiny_folder, *SMALL, "--repeats", "1", "--json")
@@ -67,7 +67,11 @@ def test_the_parts_beside_transformers(
     result = json.loads(out)
     check_side(result["ours"], 1, 2 * 4 * 8)
     check_side(result["peer"], 1, 2 * 4 * 8)
-    assert result["bench"] == what and result["peer"]["name"] == "transformers" and result["speedup"]["median"] > 0
+    assert (
+        result["bench"] == what
+        and result["peer"]["name"] == ("peft" if what == "adapters" else "transformers")
+        and result["speedup"]["median"] > 0
+    )
     assert result["floor"]["seconds"] == result["floor"][f"{part}_s"] and "arithmetic alone" in bench.describe(result)
 
 
@@ -118,7 +122,7 @@ def test_bad_input_is_one_line(cli: Any, args: list[str], says: str) -> None:
 
 def test_an_unknown_measurement_is_one_line(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run_cli(capsys, monkeypatch, "bench", "stairs")
-    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there are step, decode, update\n")
+    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there are step, decode, update, adapters\n")
 
 
 def test_a_peer_that_is_not_installed_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +201,7 @@ def test_common_beginnings_are_counted_once() -> None:
 
 def test_the_shape_of_the_model(tiny: Any) -> None:
     engine = tiny()
-    shape = ours._shape(engine, work.Work("tiny", 2, 3, 4, 1))
+    shape = ours.shape(engine, work.Work("tiny", 2, 3, 4, 1))
     layer = 64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3 + 2 * 64  # q, o; k, v; feed-forward; norms
     assert (shape.body, shape.head, shape.hidden, shape.inner, shape.rows) == (2 * layer + 64, 99 * 64, 64, 128, 6)
     assert shape.distinct_prompt_tokens < shape.prompt_tokens

@@ -117,12 +117,20 @@ def eval(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="What is measured: step (one whole learning step), decode or update.")] = "step",
+    what: Annotated[
+        str, typer.Argument(help="What is measured: step (one whole learning step), decode, update or adapters.")
+    ] = "step",
     model: Annotated[str, typer.Option(help="A model's name or folder.")] = "smollm2",
-    peer: Annotated[str | None, typer.Option(help="trl for step, transformers for the others; none: ours alone.")] = None,
-    prompts: Annotated[int | None, typer.Option(help="Prompts a step.", show_default="8")] = None,
-    samples: Annotated[int | None, typer.Option(help="Completions of each.", show_default="16, decode 8")] = None,
-    tokens: Annotated[int | None, typer.Option(help="Tokens of each, exactly.", show_default="32, decode 64")] = None,
+    peer: Annotated[
+        str | None, typer.Option(help="trl for step, transformers for decode and update, peft for adapters; none: ours alone.")
+    ] = None,
+    prompts: Annotated[int | None, typer.Option(help="Prompts a step; adapters.", show_default="8, adapters 16")] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Completions of each; steps of each.", show_default="16, decode 8, adapters 40")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens of each, exactly.", show_default="32, decode 64, adapters 55")
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Measured steps of each side, after one warm-up.")] = 3,
     json: Json = False,
 ) -> None:

@@ -5,6 +5,7 @@
   prompts whose attempts agree cost our update nothing; here every completion is learned from, as the peer learns from all.
 * `decode`: the sampling of such completions alone, beside `generate` of transformers.
 * `update`: an update on given completions alone, beside the padded step of an ordinary training loop.
+* `adapters`: `prompts` adapters trained together for `samples` steps of one sequence of `tokens` tokens, beside PEFT's one by one.
 
 Both sides read the same model folder in the same data type and the same prompts. The guard's work is in neither.
 """
@@ -19,7 +20,7 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
-from antaeus.bench import ours
+from antaeus.bench import adapters, ours
 from antaeus.bench.transformers_peer import generate, padded
 from antaeus.bench.trl_peer import trl
 from antaeus.bench.work import Turn, Work, serve
@@ -38,14 +39,19 @@ class Kind:
     ours: Side
     name: str
     peer: Side
-    sizes: tuple[int, int, int]
+    sizes: Mapping[str, int]
     parts: tuple[str, ...]
 
 
+def _sizes(prompts: int, samples: int, tokens: int) -> dict[str, int]:
+    return {"prompts": prompts, "samples": samples, "tokens": tokens}
+
+
 KINDS = {
-    "step": Kind(ours.step, "trl", trl, (8, 16, 32), ("sample", "update")),
-    "decode": Kind(ours.decode, "transformers", generate, (8, 8, 64), ("sample",)),
-    "update": Kind(ours.update, "transformers", padded, (8, 16, 32), ("update",)),
+    "step": Kind(ours.step, "trl", trl, _sizes(8, 16, 32), ("sample", "update")),
+    "decode": Kind(ours.decode, "transformers", generate, _sizes(8, 8, 64), ("sample",)),
+    "update": Kind(ours.update, "transformers", padded, _sizes(8, 16, 32), ("update",)),
+    "adapters": Kind(adapters.together, "peft", adapters.alone, _sizes(16, 40, 55), ("adapters",)),
 }
 
 
@@ -111,8 +117,8 @@ def compare(
         raise UserError(f"cannot measure {what!r}{suggest(what, KINDS)}; there are {', '.join(KINDS)}")
     kind = KINDS[what]
     peer = _require(kind, peer)
-    sizes = [usual if given is None else given for given, usual in zip((prompts, samples, tokens), kind.sizes, strict=True)]
-    work = _work(model, *sizes, repeats)
+    given = {k: n for k, n in (("prompts", prompts), ("samples", samples), ("tokens", tokens)) if n is not None}
+    work = _work(model, {**kind.sizes, **given}, repeats)
     with _workers(kind, peer, work) as workers:
         for i in range(work.steps):
             lines = [f"{worker.name} {worker.step():.2f} s" for worker in workers]
@@ -129,13 +135,13 @@ def _require(kind: Kind, peer: str | None) -> str:
     return peer
 
 
-def _work(model: str, prompts: int, samples: int, tokens: int, repeats: int) -> Work:
+def _work(model: str, sizes: Mapping[str, int], repeats: int) -> Work:
     """Checked, and with the model's folder, so that both sides read the same."""
-    require_sizes(tokens=tokens, repeats=repeats)
-    configure("ttrl", {"prompts": prompts, "samples": samples})
-    work = Work(model, prompts, samples, tokens, steps=repeats + 1)
-    if prompts > (n := len(work.tasks().practice)):
-        raise UserError(f"prompts={prompts}: there are only {n} different sums")
+    require_sizes(tokens=sizes["tokens"], repeats=repeats)
+    configure("ttrl", {k: sizes[k] for k in ("prompts", "samples")})
+    work = Work(model, sizes["prompts"], sizes["samples"], sizes["tokens"], steps=repeats + 1)
+    if work.prompts > (n := len(work.tasks().practice)):
+        raise UserError(f"prompts={work.prompts}: there are only {n} different sums")
     return replace(work, model=str(models.fetch(model)))
 
 

@@ -56,11 +56,11 @@ def _open(turn: Turn, work: Work) -> LocalEngine:
 
     engine = LocalEngine(work.model)
     engine._eos = frozenset()  # an end token does not end these completions: all have the same length
-    shape, dtype, device = _shape(engine, work), str(engine.model.dtype).removeprefix("torch."), engine.model.device
-    rates = matmul_rates(shape, device)
+    sizes, dtype, device = shape(engine, work), str(engine.model.dtype).removeprefix("torch."), engine.model.device
+    rates = matmul_rates(sizes, device)
     turn.ready(
-        dtype=dtype, device=str(device), threads=torch.get_num_threads(), prompt_tokens=shape.prompt_tokens / work.prompts,
-        matmul=rates, floor=floor(shape, rates, dtype),
+        dtype=dtype, device=str(device), threads=torch.get_num_threads(), prompt_tokens=sizes.prompt_tokens / work.prompts,
+        matmul=rates, floor=floor(sizes, rates, dtype),
     )  # fmt: skip
     return engine
 
@@ -77,7 +77,7 @@ def _round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> di
     return dict(zip(("sample", "vote", "update"), (b - a for a, b in pairwise(times)), strict=True))
 
 
-def _shape(engine: LocalEngine, work: Work) -> Shape:
+def shape(engine: LocalEngine, work: Work) -> Shape:
     """The sizes of a step, with the first step's prompts."""
     config = engine.model.config.get_text_config()
     table, body = engine.model.get_input_embeddings(), engine.model.base_model

@@ -58,13 +58,21 @@ def _batch(rows: list[tuple[tuple[int, ...], tuple[int, ...]]], device: Any) -> 
     return {k: torch.tensor(v, device=device) for k, v in (("input_ids", ids), ("attention_mask", mask), ("labels", labels))}
 
 
-def _open(turn: Turn, work: Work) -> tuple[Any, Any]:
+def load(work: Work) -> tuple[Any, Any]:
+    """Model and tokenizer as transformers opens them, in the data type and on the device of ours."""
     import torch
     import transformers
 
     with quiet():
-        model = transformers.AutoModelForCausalLM.from_pretrained(work.model, dtype=getattr(torch, work.dtype)).to(work.device)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(work.model, dtype=getattr(torch, work.dtype))
         tokenizer = transformers.AutoTokenizer.from_pretrained(work.model)
-    model.eval()
+    return model.to(work.device).eval(), tokenizer
+
+
+def _open(turn: Turn, work: Work) -> tuple[Any, Any]:
+    import torch
+    import transformers
+
+    model, tokenizer = load(work)
     turn.ready(version=transformers.__version__, threads=torch.get_num_threads())
     return model, tokenizer

@@ -50,10 +50,8 @@ class LocalEngine:
 
     def sample(self, prompts: Sequence[tuple[str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
         ids = [(task, self._ids(task, prompt, how.max_tokens)) for task, prompt in prompts]
-        if how.stop not in self._stops:
-            self._stops[how.stop] = Stops(self.tokenizer, self._eos, how.stop)
         width = max((len(p) for _, p in ids), default=0) + how.max_tokens
-        return decode(self.net, self._stops[how.stop], ids, how, seed=seed, max_rows=self._rows_that_fit(width))
+        return decode(self.net, self._stops_at(how.stop), ids, how, seed=seed, max_rows=self._rows_that_fit(width))
 
     @torch.inference_mode()
     def score(self, attempts: Sequence[Attempt], *, weights: Weights = "policy", temperature: float = 1.0) -> list[Scores]:
@@ -116,6 +114,11 @@ class LocalEngine:
                 f"{self.context}; shorten the prompt or lower max_tokens"
             )
         return ids
+
+    def _stops_at(self, strings: tuple[str, ...]) -> Stops:
+        if strings not in self._stops:
+            self._stops[strings] = Stops(self.tokenizer, self._eos, strings)
+        return self._stops[strings]
 
     def _learner(self) -> Learner:
         if self.learner is None:

@@ -1,0 +1,104 @@
+"""What each of many adapters is taught, and how: records that cross into `adapters.py`, and out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from antaeus.errors import UserError
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A sequence to learn from. Its tokens from `start` on count in the loss, those before are read; the first cannot count."""
+
+    ids: tuple[int, ...]
+    start: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one adapter is trained: AdamW from zero moments.
+
+    `steps` None stands for `epochs` passes over the examples; a number of steps goes round as often as it takes. `schedule` and
+    `warmup` (steps) are those of `transformers.get_scheduler`. `order` seeds the shuffling of each pass, None = as given. `seed`
+    is that of fresh initial weights, None = go on from those the adapter has. `aggregate`, of a step's loss: "token" = mean over
+    the tokens that count, "sequence" = mean over sequences of each one's token mean, "sum" = sum over tokens.
+    """
+
+    examples: tuple[Example, ...]
+    lr: float
+    steps: int | None = None
+    epochs: int = 1
+    batch_size: int = 1
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: int = 0
+    aggregate: Literal["token", "sequence", "sum"] = "token"
+    max_grad_norm: float = 1.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    seed: int | None = None
+    order: int | None = None
+
+    def batches(self) -> list[list[int]]:
+        """The examples of each step. No batch reaches from one pass into the next."""
+        dice, n = torch.Generator().manual_seed(self.order or 0), len(self.examples)
+        each = math.ceil(n / self.batch_size)
+        steps = self.epochs * each if self.steps is None else self.steps
+        batches: list[list[int]] = []
+        while len(batches) < steps:
+            order = list(range(n)) if self.order is None else torch.randperm(n, generator=dice).tolist()
+            batches += [order[i : i + self.batch_size] for i in range(0, n, self.batch_size)]
+        return batches[:steps]
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup:
+            return self.lr * step / self.warmup
+        done = (step - self.warmup) / max(1, steps - self.warmup)
+        return self.lr * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
+
+    def weights(self, batch: Sequence[Example]) -> list[float]:
+        """What a token of each of these examples weighs in the loss."""
+        counted = [len(e.ids) - e.start for e in batch]
+        by = {"token": [sum(counted)] * len(batch), "sequence": [c * len(batch) for c in counted], "sum": [1] * len(batch)}
+        return [1 / norm for norm in by[self.aggregate]]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a training went: loss and gradient norm (before clipping) of every step, and the tokens read."""
+
+    losses: tuple[float, ...]
+    grad_norms: tuple[float, ...]
+    tokens: int
+
+    @property
+    def skipped(self) -> list[int]:
+        """Steps whose gradient was not finite: they left weights and moments alone."""
+        return [step for step, norm in enumerate(self.grad_norms) if not math.isfinite(norm)]
+
+
+def check(plans: Sequence[Plan | None], n: int, context: int) -> None:
+    """Refuse plans that cannot be followed, in a line."""
+    if len(plans) != n:
+        raise UserError(f"{len(plans)} plans for {n} adapters: give one each, None for those to leave alone")
+    for i, plan in enumerate(plans):
+        if plan is None:
+            continue
+        if not plan.examples:
+            raise UserError(f"plan {i} has no examples")
+        if plan.schedule not in SCHEDULES or plan.batch_size < 1:
+            raise UserError(f"plan {i}: schedule is one of {', '.join(SCHEDULES)}, batch_size at least 1")
+        for j, example in enumerate(plan.examples):
+            if not 1 <= example.start < len(example.ids) <= context:
+                raise UserError(
+                    f"plan {i}, example {j}: {len(example.ids)} tokens, loss from {example.start} on; the model's context is "
+                    f"{context}, and at least one token must count, the first never"
+                )

@@ -1,0 +1,244 @@
+"""Many LoRA adapters of one frozen model, trained and sampled in one batch, each as if it were alone.
+
+What adapters have in common is the base, and nearly all of the work is the base's: its products run over the packed tokens of
+all adapters, a grouped low-rank product beside them (`adapter_net.py`). Everything else is each adapter's own: data and their
+order, initial weights, learning rate, clipping, number of steps. The result is that of training one after the other, but for
+rounding. Adapters are float32 and compute in the model's data type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from antaeus.engine.adapter_net import AdaptedNet, Pair, Row, adapted, backward, that_fit
+from antaeus.engine.adapter_plans import Course, Plan, check
+from antaeus.engine.base import Sampling, Scores
+from antaeus.engine.checks import reason
+from antaeus.engine.decode import decode
+from antaeus.engine.local import LocalEngine, _read
+from antaeus.engine.memory import exhausted
+from antaeus.engine.update import SMALLEST, micro_batches, token_statistics
+from antaeus.errors import UserError
+from antaeus.types import Attempt, Prompt
+
+
+class Adapters:
+    """`n` adapters of rank `rank` on the linear layers of an engine's model whose names end in one of `targets` ("all-linear": all
+    but the head), scaled by `alpha` / rank. Adapter i starts as PEFT would start it after `torch.manual_seed(i)`.
+
+    Adapters are differences to the engine's present weights, and leave it as it is. `weights` [n, P] holds each one's A and B of
+    every layer, in PEFT's order.
+    """
+
+    def __init__(
+        self, engine: LocalEngine, n: int, *, rank: int = 32, alpha: int = 64, targets: str | Sequence[str] = "all-linear"
+    ) -> None:
+        if rank < 1 or n < 1:
+            raise UserError(f"{n} adapters of rank {rank}: both must be at least 1")
+        if engine.peft is not None:
+            raise UserError("the engine was opened with an adapter of its own (lora); many adapters need a plain one")
+        self.engine, self.rank, self.alpha = engine, rank, alpha
+        self.layers, self.targets = _targeted(engine, targets)
+        self._shapes = [s for layer in self.layers.values() for s in ((rank, layer.in_features), (layer.out_features, rank))]
+        self._rows = torch.zeros(n + 1, sum(a * b for a, b in self._shapes), device=engine.net.device)  # the last stays: the base
+        self.weights = self._rows[:n]
+        self.reset(range(n))
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @torch.no_grad()
+    def reset(self, seeds: Sequence[int | None]) -> None:
+        """Start adapter i afresh from seeds[i] (None: leave it). The seed alone decides, so that equal seeds are paired starts."""
+        for row, seed in zip(self.weights, seeds, strict=True):
+            if seed is not None:
+                for (a, b), start in zip(self._split(row[None]), self._starts(seed), strict=True):
+                    a[0], b[0] = start, 0.0
+
+    def train(self, plans: Sequence[Plan | None]) -> list[Course]:
+        """Train adapter i by plans[i] (None: leave it), all of them together. One that is through costs nothing more, and one whose
+        gradient is not finite takes no step and does no harm to the others."""
+        check(plans, len(self), self.engine.context)
+        self.reset([plan and plan.seed for plan in plans])
+        batches = [plan.batches() if plan else [] for plan in plans]
+        adam = torch.optim.AdamW([_group(row, plan) for row, plan in zip(self.weights, plans, strict=True)], fused=True)
+        log: list[list[tuple[float, float]]] = [[] for _ in plans]
+        for step in range(max(map(len, batches))):
+            now = {i: (plan, b[step]) for i, (plan, b) in enumerate(zip(plans, batches, strict=True)) if plan and step < len(b)}
+            losses, grads = self._gradients(now)
+            norms = torch.linalg.vector_norm(grads, dim=1).tolist()
+            for i, loss, norm, grad in zip(now, losses, norms, grads, strict=True):
+                log[i].append((loss, norm))
+                _prepare(adam.param_groups[i], now[i][0], step, len(batches[i]), grad, norm)
+            adam.step()
+            adam.zero_grad()
+        return [_course(plan, b, said) for plan, b, said in zip(plans, batches, log, strict=True)]
+
+    def sample(self, prompts: Sequence[tuple[int | None, str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
+        """`how.n` attempts for each (adapter or None for the base, task id, prompt), in order.
+
+        What is drawn depends on (`seed`, task id, attempt) and the adapter's distribution: the same task under two adapters
+        gets the same random numbers.
+        """
+        engine, (who, seats) = self.engine, self._seats([owner for owner, _, _ in prompts])
+        named = [(t, (seat, *engine._ids(t, p, how.max_tokens))) for seat, (_, t, p) in zip(seats, prompts, strict=True)]
+        rows = engine._rows_that_fit(max((len(ids) for _, ids in named), default=0) + how.max_tokens)
+        with self._at_work(who) as net:
+            groups = decode(net, engine._stops_at(how.stop), named, how, seed=seed, max_rows=rows)
+        return [[replace(a, prompt_ids=a.prompt_ids[1:]) for a in group] for group in groups]
+
+    def score(self, attempts: Sequence[tuple[int | None, Attempt]], *, temperature: float = 1.0) -> list[Scores]:
+        """Teacher-forced statistics of each attempt's tokens under its adapter, None being the base."""
+        who, seats = self._seats([owner for owner, _ in attempts])
+        seated = [replace(a, prompt_ids=(seat, *a.prompt_ids)) for seat, (_, a) in zip(seats, attempts, strict=True)]
+        scores: dict[int, Scores] = {}
+        with self._at_work(who) as net:
+            for batch in micro_batches(seated, self.engine._tokens_that_fit()):
+                logp, entropy = token_statistics(net, [(seated[i].prompt_ids, seated[i].ids) for i in batch], temperature)
+                sizes = [len(seated[i].ids) for i in batch]
+                for i, p, h in zip(batch, logp.split(sizes), entropy.split(sizes), strict=True):
+                    scores[i] = Scores(tuple(p.tolist()), tuple(h.tolist()))
+        return [scores[i] for i in range(len(attempts))]
+
+    def save(self, i: int, folder: Path) -> None:
+        """Write adapter i, in float32, as a folder that `peft` loads."""
+        from peft import LoraConfig
+
+        base = str(self.engine.model.name_or_path)
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, lora_dropout=0.0, target_modules=self.targets, task_type="CAUSAL_LM",
+            base_model_name_or_path=base, inference_mode=True,
+        )  # fmt: skip
+        config.save_pretrained(str(folder))
+        save_file({k: v.contiguous() for k, v in self._named(i).items()}, folder / "adapter_model.safetensors")
+
+    @torch.no_grad()
+    def load(self, i: int, folder: Path) -> None:
+        """Take adapter i from a folder that `save` or `peft` wrote. It must have this rank, alpha and these targets."""
+        own, stored = self._named(i), _read(folder / "adapter_model.safetensors")
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in stored.items()} or _scale(folder) != self._scale:
+            mine = f"rank {self.rank}, alpha {self.alpha:g} on {', '.join(self.targets)}"
+            raise UserError(f"{folder}: an adapter of another rank, alpha or other targets than these ({mine})")
+        for name, tensor in own.items():
+            tensor.copy_(stored[name])
+
+    # --- what they stand on ---------------------------------------------------------------------------------------------
+
+    @property
+    def _scale(self) -> float:
+        return self.alpha / self.rank
+
+    def _split(self, flat: Tensor) -> list[Pair]:
+        """A [k, r, in] and B [k, out, r] of every layer as views of `flat` [k, P]."""
+        parts = flat.split([a * b for a, b in self._shapes], dim=1)
+        views = [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        return list(zip(views[::2], views[1::2], strict=True))
+
+    def _seats(self, owners: Sequence[int | None]) -> tuple[list[int], list[int]]:
+        """The rows of `_rows` at work, and for each of `owners` its seat among them."""
+        rows = [len(self) if owner is None else range(len(self))[owner] for owner in owners]
+        who = sorted(set(rows))
+        return who, [who.index(row) for row in rows]
+
+    def _named(self, i: int) -> dict[str, Tensor]:
+        """Views of adapter i's weights under the names PEFT stores them by."""
+        pairs = zip(self.layers, self._split(self.weights[i : i + 1]), strict=True)
+        return {f"base_model.model.{name}.lora_{x}.weight": t[0] for name, pair in pairs for x, t in zip("AB", pair, strict=True)}
+
+    def _starts(self, seed: int) -> Iterator[Tensor]:
+        """The initial A [r, in] of every layer. PEFT makes both matrices as layers, which draws numbers, and then draws A anew."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            for layer in self.layers.values():
+                a, _ = nn.Linear(layer.in_features, self.rank, bias=False), nn.Linear(self.rank, layer.out_features, bias=False)
+                yield nn.init.kaiming_uniform_(a.weight, a=math.sqrt(5))
+
+    @contextmanager
+    def _at_work(self, who: Sequence[int], grads: Tensor | None = None) -> Iterator[AdaptedNet]:
+        """The net with these adapters in its seats. Their gradients, if asked for, are added to `grads` [k, P]."""
+        kind, net = self.engine.model.dtype, self.engine.net
+        pairs = [(a.detach()[who].to(kind), b.detach()[who].to(kind)) for a, b in self._split(self._rows)]
+        for pair, totals in zip(pairs, self._split(grads), strict=True) if grads is not None else ():
+            for tensor, total in zip(pair, totals, strict=True):
+                tensor.requires_grad_().register_post_accumulate_grad_hook(_into(total))
+        with adapted(net, self.layers, pairs, self._scale) as view:
+            yield view
+
+    def _gradients(self, now: Mapping[int, tuple[Plan, list[int]]]) -> tuple[list[float], Tensor]:
+        """Loss [k] and gradient [k, P] of one step of these adapters, in micro-batches of alike lengths that fit into memory."""
+        rows: list[Row] = []
+        for seat, (plan, batch) in enumerate(now.values()):
+            examples = [plan.examples[j] for j in batch]
+            rows += map(Row, [seat] * len(batch), examples, plan.weights(examples))
+        size = self.engine._tokens_that_fit()
+        while True:
+            grads, losses = self.weights.new_zeros(len(now), self.weights.shape[1]), self.weights.new_zeros(len(now))
+            try:
+                with self._at_work(list(now), grads) as net:
+                    for batch in that_fit(rows, size):
+                        losses += backward(net, batch)
+                return losses.tolist(), grads
+            except RuntimeError as err:
+                if not exhausted(err) or size <= SMALLEST:
+                    raise
+            size //= 2
+
+
+def _into(total: Tensor):
+    """A hook that adds a tensor's fresh gradient to `total` in float32, so that micro-batches add up exactly."""
+
+    def move(tensor: Tensor) -> None:
+        total.add_(tensor.grad)  # type: ignore[arg-type]
+        tensor.grad = None
+
+    return move
+
+
+def _group(row: Tensor, plan: Plan | None) -> dict[str, Any]:
+    """What the optimiser has to know of an adapter; it works on the row itself. Without gradient it leaves it alone."""
+    own = {"betas": plan.betas, "weight_decay": plan.weight_decay} if plan else {}
+    return {"params": [nn.Parameter(row)], **own}
+
+
+def _prepare(group: dict[str, Any], plan: Plan, step: int, steps: int, grad: Tensor, norm: float) -> None:
+    """Set an adapter's learning rate and its clipped gradient (as `clip_grad_norm_` clips), if that is finite."""
+    group["lr"] = plan.rate(step, steps)
+    if math.isfinite(norm):
+        share = plan.max_grad_norm / (norm + 1e-6)
+        group["params"][0].grad = grad.mul_(share) if share < 1 else grad
+
+
+def _course(plan: Plan | None, batches: list[list[int]], log: list[tuple[float, float]]) -> Course:
+    tokens = sum(len(plan.examples[j].ids) - 1 for batch in batches for j in batch) if plan else 0
+    return Course(tuple(loss for loss, _ in log), tuple(norm for _, norm in log), tokens)
+
+
+def _targeted(engine: LocalEngine, targets: str | Sequence[str]) -> tuple[dict[str, nn.Linear], list[str]]:
+    """The layers that carry adapters, in the model's order, and the names PEFT finds them by."""
+    found = {n: m for n, m in engine.model.named_modules() if isinstance(m, nn.Linear) and m is not engine.net.head}
+    last = sorted({name.rpartition(".")[2] for name in found})
+    wanted = last if targets == "all-linear" else sorted({targets} if isinstance(targets, str) else set(targets))
+    if strays := [w for w in wanted if not any(f".{name}".endswith(f".{w}") for name in found)] or not wanted:
+        raise UserError(f"no linear layer is called {strays}; this model has {', '.join(last) or 'none'}")
+    return {n: m for n, m in found.items() if any(f".{n}".endswith(f".{w}") for w in wanted)}, wanted
+
+
+def _scale(folder: Path) -> float:
+    """The scale of a stored adapter; NaN where it is not that of plain LoRA."""
+    from peft import PeftConfig
+
+    try:
+        config: Any = PeftConfig.from_pretrained(str(folder))
+        plain = not (config.use_rslora or config.use_dora or config.alpha_pattern)
+    except Exception as err:  # peft raises ValueError, TypeError, KeyError... by what is wrong in adapter_config.json
+        raise UserError(f"{folder}: its adapter_config.json cannot be read ({reason(err)})") from err
+    return config.lora_alpha / config.r if plain else math.nan
