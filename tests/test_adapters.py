@@ -507,11 +507,12 @@ def test_bfloat16_learns_and_keeps_float32_masters(folders: dict[str, Path]) -> 
 # bad input
 
 
-def test_bad_input_is_refused_in_a_line(engine: LocalEngine, tmp_path: Path) -> None:
+def test_bad_input_is_refused_in_a_line(engine: LocalEngine, folders: dict[str, Path], tmp_path: Path) -> None:
     said = refusal(lambda: several(engine, 1, ("q_proj", "query")))
     assert "'query'" in said and "q_proj" in said and "down_proj" in said and "'q_proj'" not in said
     assert "lm_head" in refusal(lambda: several(engine, 1, "lm_head"))
     assert "rank 0" in refusal(lambda: Adapters(engine, 2, rank=0))
+    assert "an adapter of its own" in refusal(lambda: several(LocalEngine(str(folders["llama"]), device="cpu", lora=2), 1))
     adapters, good = several(engine, 2), PLANS[0]
     assert "1 plans for 2 adapters" in refusal(lambda: adapters.train([good]))
     before = adapters.weights.clone()

@@ -23,7 +23,7 @@ from antaeus.noise import uniforms
 from antaeus.types import Attempt, Stop
 
 ROOM = 64  # columns by which the cache grows: on average half of them are attended to in vain
-LEAVE = 0.25  # share of finished rows at which the rest is moved together: a move costs about one step of attention
+LEAVE = 0.25  # share of free places at which rows leave, or come in, together: a move costs about one step of attention, or three steps
 
 
 @dataclass
