@@ -258,7 +258,7 @@ def test_training_goes_on_from_where_an_adapter_stands(engine: LocalEngine) -> N
 
 
 def test_a_diverging_adapter_is_reported_and_harms_nobody(engine: LocalEngine) -> None:
-    wild = replace(PLANS[0], lr=1e30, schedule="constant", warmup=0, order=None)
+    wild = replace(PLANS[0], lr=math.inf, schedule="constant", warmup=0, order=None)
     adapters, well = several(engine, 4), several(engine, 3)
     courses = adapters.train([PLANS[1], wild, PLANS[2], PLANS[0]])
     well.train([PLANS[1], PLANS[2], PLANS[0]])

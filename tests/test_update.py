@@ -15,6 +15,7 @@ from helpers import logprobs
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from antaeus.engine import attention
 from antaeus.engine import update as updating
 from antaeus.engine.base import Update
 from antaeus.engine.forward import Net
@@ -26,7 +27,7 @@ from antaeus.types import Lesson, Practice
 ALL = 10**9  # micro-batch of everything
 HOW = Update(lr=1e-3, max_tokens=16, temperature=0.8)
 SHARED = tuple(range(30, 50))
-LONG = tuple(3 + (7 * i) % 90 for i in range(90))  # beyond the queries whose scores are held in memory
+LONG = tuple(3 + (7 * i) % 90 for i in range(90))
 
 
 def lesson(prompt: Sequence[int], ids: Sequence[int], advantage: float, **more: Any) -> Lesson:
@@ -136,11 +137,12 @@ def close(a: Sequence[Tensor], b: Sequence[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("aggregate", ["token", "sequence", "constant"])
-@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize(("batch", "few"), [*((name, 256) for name in BATCHES), ("long", 64)])
 def test_the_gradient_is_that_of_the_formula(
-    learner: Learner, plain: Any, batch: str, aggregate: Any, monkeypatch: pytest.MonkeyPatch
+    learner: Learner, plain: Any, batch: str, few: int, aggregate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(updating, "CHUNK", 7)
+    monkeypatch.setattr(attention, "FEW_TAUGHT", few)  # queries beyond which PyTorch's own attention is used
     how = replace(HOW, aggregate=aggregate, kl=0.1, clip_high=0.28)
     for rows in (BATCHES[batch], off_policy(plain, BATCHES[batch], how.temperature)):
         loss, _, _ = learner.backward(rows, how, ALL)

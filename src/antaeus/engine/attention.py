@@ -15,6 +15,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 FEW = 64  # queries a row up to which the scores are held in memory
+FEW_TAUGHT = (
+    256  # the same where gradients are wanted: backwards, PyTorch's kernel is slow on the CPU (at 90 queries, a sixth of a step)
+)
 NAME = "antaeus"
 
 
@@ -41,7 +44,8 @@ def attend(
 
 def _attend(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs) -> Tensor:
     rows, heads, queries, size = query.shape
-    if mask is None or mask.dtype != torch.bool or mask.shape[1] != 1 or queries > FEW or kwargs.get("position_bias") is not None:
+    many = queries > (FEW_TAUGHT if query.requires_grad else FEW)
+    if many or mask is None or mask.dtype != torch.bool or mask.shape[1] != 1 or kwargs.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     shared = heads // key.shape[1]
     stacked = query.reshape(rows, key.shape[1], shared * queries, size)
