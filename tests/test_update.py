@@ -178,6 +178,14 @@ def test_lessons_with_and_without_log_probabilities_mix(learner: Learner, plain:
     close(gradients(learner), naive_gradients(plain, learner, expected))
 
 
+def test_a_broken_log_probability_is_not_taken_for_none(tiny: Any) -> None:
+    learner = tiny()._learner()
+    before = [m.clone() for m in learner.masters]
+    broken = [replace(row, logprobs=(math.nan,) * len(row.ids)) for row in SHORT_BATCH]
+    assert math.isnan(learner.step(broken, HOW, ALL).loss)  # which the loop logs with an alarm
+    assert all(map(torch.equal, before, learner.masters))
+
+
 def test_the_batches_above_reach_every_bound(plain: Any) -> None:
     """Lower and upper clip, dual clip, and ratios inside: else the test above could not see them."""
     rows = off_policy(plain, SHORT_BATCH, 1.0)

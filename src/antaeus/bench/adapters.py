@@ -40,16 +40,16 @@ def together(turn: Turn, work: Work) -> None:
 
 def alone(turn: Turn, work: Work) -> None:
     """The peer: adapter after adapter, sequences as they are, without padding."""
+    import peft
     import torch
-    from peft import LoraConfig, get_peft_model
 
     model, tokenizer = load(work)
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(TARGETS), task_type="CAUSAL_LM")
-    turn.ready(version=_version("peft"), threads=torch.get_num_threads())
+    config = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(TARGETS), task_type="CAUSAL_LM")
+    turn.ready(version=peft.__version__, threads=torch.get_num_threads())
     for texts in _texts(work, tokenizer):
         turn.begin()
         for ids in texts:
-            own: Any = get_peft_model(model, config, autocast_adapter_dtype=False)
+            own: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
             _train(own, torch.tensor([ids], device=model.device), work.samples)
             model = own.unload()
         turn.end()
@@ -70,9 +70,3 @@ def _train(model: Any, ids: Any, steps: int) -> None:
 def _texts(work: Work, tokenizer: Any) -> list[list[tuple[int, ...]]]:
     """For each measured step, the sequence of every adapter."""
     return [[ids for _, ids in rows[: work.prompts]] for rows in work.completions(tokenizer)]
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

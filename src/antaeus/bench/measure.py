@@ -194,7 +194,9 @@ def describe(result: Mapping[str, Any]) -> str:
     """A result in a few lines of text."""
     ours, peer, floor = result["ours"], result["peer"], result["floor"]
     lines = [
-        "{prompts} prompts x {samples} samples x {tokens} tokens, {dtype} on {device}, {threads} threads".format(**result),
+        ("{prompts} {what[0]} x {samples} {what[1]} x {tokens} tokens, {dtype} on {device}, {threads} threads").format(
+            what=("adapters", "steps") if result["bench"] == "adapters" else ("prompts", "samples"), **result
+        ),
         _line("antaeus", ours) + "  " + ", ".join(f"{name} {s:.2f}" for name, s in ours["parts"].items()),
     ]
     if peer:

@@ -40,11 +40,11 @@ def decode(turn: Turn, work: Work) -> None:
 
 def update(turn: Turn, work: Work) -> None:
     """Updates on given completions."""
-    engine = _open(turn, work)
+    engine, how = _open(turn, work), work.recipe().update(1, work.tasks())
     for rows in work.completions(engine.tokenizer):
         lessons = [Lesson(Practice(str(i), ""), *row, 1.0) for i, row in enumerate(rows)]
         turn.begin()
-        engine.train(lessons, work.recipe().update(1, work.tasks()))
+        engine.train(lessons, how)
         turn.end()
 
 

@@ -25,7 +25,7 @@ from antaeus.engine.base import Sampling, Scores
 from antaeus.engine.checks import reason
 from antaeus.engine.decode import decode
 from antaeus.engine.local import LocalEngine, _read
-from antaeus.engine.memory import exhausted
+from antaeus.engine.memory import halving
 from antaeus.engine.update import SMALLEST, micro_batches, token_statistics
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Prompt
@@ -179,18 +179,17 @@ class Adapters:
         for seat, (plan, batch) in enumerate(now.values()):
             examples = [plan.examples[j] for j in batch]
             rows += map(Row, [seat] * len(batch), examples, plan.weights(examples))
-        size = self.engine._tokens_that_fit()
-        while True:
+
+        def attempt(size: int) -> tuple[list[float], Tensor]:
             grads, losses = self.weights.new_zeros(len(now), self.weights.shape[1]), self.weights.new_zeros(len(now))
-            try:
-                with self._at_work(list(now), grads) as net:
-                    for batch in that_fit(rows, size):
-                        losses += backward(net, batch)
-                return losses.tolist(), grads
-            except RuntimeError as err:
-                if not exhausted(err) or size <= SMALLEST:
-                    raise
-            size //= 2
+            with self._at_work(list(now), grads) as net:
+                for batch in that_fit(rows, size):
+                    losses += backward(net, batch)
+            return losses.tolist(), grads
+
+        return halving(
+            attempt, self.engine._tokens_that_fit(), SMALLEST, "in a step of a few tokens: train fewer adapters at once"
+        )
 
 
 def _into(total: Tensor):

@@ -16,7 +16,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMa
 
 FEW = 64  # queries a row up to which the scores are held in memory
 FEW_TAUGHT = (
-    256  # the same where gradients are wanted: backwards, PyTorch's kernel is slow on the CPU (at 90 queries, a sixth of a step)
+    256  # the same where gradients are wanted: PyTorch's backward pass is slow on the CPU (90 queries: a sixth of a step)
 )
 NAME = "antaeus"
 

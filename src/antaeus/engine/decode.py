@@ -121,7 +121,7 @@ class Batch:
             if row.stop is None:
                 row.ids, row.logprobs, row.entropies = [], [], []
                 self.waiting.appendleft(row)
-        self.max_rows = max(1, min(self.max_rows, len(self.live) or len(self.waiting)) // 2)
+        self.max_rows = max(1, min(self.max_rows, len(self.waiting)) // 2)
         self.live, self.context = [], self.net.nothing(1)
 
     def _prefill(self, rows: list[Row]) -> None:

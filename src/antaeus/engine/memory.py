@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
+
+from antaeus.errors import UserError
+
+T = TypeVar("T")
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 
@@ -27,6 +33,19 @@ def free_bytes(device: torch.device) -> int:
 def exhausted(err: BaseException) -> bool:
     """Whether this error says that memory ran out: PyTorch has a class of its own for GPUs, and a sentence for the CPU."""
     return isinstance(err, torch.OutOfMemoryError) or (isinstance(err, RuntimeError) and "can't allocate memory" in str(err))
+
+
+def halving(work: Callable[[int], T], size: int, least: int, advice: str) -> T:
+    """`work(size)`, anew with half the size whenever memory runs out. Raises `UserError` with `advice` once `least` is too much."""
+    while True:
+        try:
+            return work(size)
+        except RuntimeError as err:
+            if not exhausted(err):
+                raise
+        if size <= least:
+            raise UserError(f"out of memory {advice}")
+        size = max(least, size // 2)
 
 
 def keep_freed(model_bytes: int) -> None:

@@ -8,7 +8,6 @@ Weights compute in the model's data type (bfloat16 where that is fast); the opti
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -19,12 +18,12 @@ from antaeus.engine.base import Trained, Update
 from antaeus.engine.draw import statistics
 from antaeus.engine.forward import Net, pad
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
-from antaeus.engine.memory import exhausted
-from antaeus.errors import UserError
+from antaeus.engine.memory import halving
 from antaeus.types import Attempt, Lesson
 
 CHUNK = 512  # tokens whose logits exist at once: 100 MB in float32 for a vocabulary of 49k
 SMALLEST = 64  # tokens a micro-batch below which halving it again frees nothing worth having
+ADVICE = "train an adapter (lora=16) or take a smaller model"
 
 Row = tuple[tuple[int, ...], tuple[int, ...]]
 """Prompt ids and completion ids."""
@@ -76,7 +75,13 @@ class Learner:
 
     def step(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> Trained:
         """Accumulate the gradient over micro-batches of at most `max_tokens` tokens, clip it, and take one step."""
-        loss, clipped, kl = self._backward_that_fits(lessons, how, max_tokens)
+
+        def attempt(size: int) -> tuple[float, float, float]:
+            for p in (*self.params, *self.masters):  # what a pass that ran out of memory had got to
+                p.grad = None
+            return self.backward(lessons, how, size)
+
+        loss, clipped, kl = halving(attempt, max_tokens, SMALLEST, "in an update of a few tokens: " + ADVICE)
         norm = torch.nn.utils.clip_grad_norm_(self.masters, how.max_grad_norm)
         if torch.isfinite(norm) and norm > 0:
             self.adam.param_groups[0]["lr"] = how.lr
@@ -85,21 +90,6 @@ class Learner:
         self.adam.zero_grad()
         tokens = sum(len(lesson.ids) for lesson in lessons)
         return Trained(loss, norm.item(), clipped, kl, tokens)
-
-    def _backward_that_fits(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> tuple[float, float, float]:
-        """`backward`, from the start with micro-batches of half the size whenever memory runs out."""
-        while True:
-            try:
-                return self.backward(lessons, how, max_tokens)
-            except RuntimeError as err:
-                if not exhausted(err):
-                    raise
-            if max_tokens <= SMALLEST:
-                raise UserError("out of memory in an update of a few tokens: train an adapter (lora=16) or take a smaller model")
-            self.adam.zero_grad()
-            for p in self.params:
-                p.grad = None
-            max_tokens = max(SMALLEST, max_tokens // 2)
 
     def backward(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> tuple[float, float, float]:
         """Add the gradient of the batch's loss to the masters. Returns the loss, the share of clipped tokens, the mean k3."""
@@ -127,10 +117,10 @@ class Learner:
 
     def _chunk(self, hidden: Tensor, ids: Tensor, columns: Tensor, how: Update) -> Tensor:
         """Backpropagate the loss of these tokens to their hidden states [N, D] and to the head."""
-        weight, advantage, old, ref = columns
+        weight, advantage, old, has_old, ref, has_ref = columns
         logp = _logp(self.net, hidden, ids, how.temperature)
-        loss, clipped = clipped_surrogate(logp, _given(old, logp), advantage, how)
-        kl = k3(logp, _given(ref, logp))
+        loss, clipped = clipped_surrogate(logp, _given(old, has_old, logp), advantage, how)
+        kl = k3(logp, _given(ref, has_ref, logp))
         total = (weight * (loss + how.kl * kl)).sum()
         total.backward()
         return torch.stack([total.detach(), clipped.sum(), kl.detach().sum()]).cpu()
@@ -190,16 +180,17 @@ def micro_batches(lessons: Sequence[Lesson | Attempt], max_tokens: int) -> Itera
 
 
 def _columns(lessons: Sequence[Lesson]) -> Iterator[Tensor]:
-    """Per token, [N] float32: advantage, the sampler's log-probability and the reference's, NaN where a lesson has none."""
+    """Per token, [N] float32: advantage; the sampler's log-probability, and 1 where the lesson has it; the reference's likewise."""
     lengths = [len(lesson.ids) for lesson in lessons]
     yield torch.tensor([lesson.advantage for lesson in lessons]).repeat_interleave(torch.tensor(lengths))
     for rows in ([lesson.logprobs for lesson in lessons], [lesson.ref_logprobs for lesson in lessons]):
-        yield torch.tensor([x for row, n in zip(rows, lengths, strict=True) for x in row or (math.nan,) * n])
+        yield torch.tensor([x for row, n in zip(rows, lengths, strict=True) for x in row or (0.0,) * n])
+        yield torch.tensor([float(row is not None) for row, n in zip(rows, lengths, strict=True) for _ in range(n)])
 
 
-def _given(values: Tensor, logp: Tensor) -> Tensor:
-    """`values`, and the current ones as constants where there are none: a ratio of 1, a divergence of 0."""
-    return torch.where(values.isnan(), logp.detach(), values)
+def _given(values: Tensor, there: Tensor, logp: Tensor) -> Tensor:
+    """`values` where they are `there`, else the current ones as constants: a ratio of 1, a divergence of 0."""
+    return torch.where(there > 0, values, logp.detach())
 
 
 def _into(master: Tensor):
