@@ -24,7 +24,7 @@ FLOORS = [
     STAGES,
     ("recipes", "store", "reporting"),
     ("config",),
-    ("loop",),
+    ("loop", "scorer"),
     ("api", "show", "bench"),
     ("cli",),
 ]
@@ -94,7 +94,9 @@ def test_stages_do_not_import_one_another() -> None:
             assert not [name for name in own(file) if name.split(".")[0] in set(STAGES) - {room}], file
 
 
-@pytest.mark.parametrize("module", ["antaeus", "antaeus.engine.base", "antaeus.loop", "antaeus.api", "antaeus.cli"])
+@pytest.mark.parametrize(
+    "module", ["antaeus", "antaeus.engine.base", "antaeus.loop", "antaeus.scorer", "antaeus.api", "antaeus.cli"]
+)
 def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -91,6 +91,20 @@ def eval(model: str, tasks: str, **given: Any) -> dict[str, Any]:
     return {"model": model, "tasks": loaded.name, **tally(verdicts)}
 
 
+def score_service(tasks: str, socket: str | Path, *, budget: int = 20, watch: Watch = _ignore, **given: Any) -> None:
+    """Score submissions at the anchors of `tasks` over the Unix socket `socket` until interrupted, see `antaeus.guard.outside`."""
+    from antaeus.guard.outside import listening
+    from antaeus.guard.service import ScoreService
+
+    settings, _ = configuration.configure("ttrl", {**given, "tasks": tasks})
+    loaded = _load_tasks(settings)
+    with ScoreService(loaded, budget=budget) as service:
+        loaded = service.seal(loaded)
+        with listening(service, loaded.anchor, socket) as server:
+            watch("listening", {"socket": str(socket), "tasks": len(loaded.anchor), "budget": budget, "step": service.step})
+            server.serve_forever()
+
+
 # --- what they stand on -------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import signal
@@ -113,6 +114,29 @@ def eval(
         low, high = found["ci"]
         failed = f", {found['infra']} gradings failed" if found["infra"] else ""
         typer.echo(f"{found['accuracy']:.1%} of {found['n']} tasks (95 % interval {low:.1%} to {high:.1%}{failed})")
+
+
+@app.command("score-service")
+def score_service(
+    tasks: Annotated[str, typer.Argument(help="Built-in tasks, gym:NAME, hub:NAME, or a JSONL file with answers.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value ..., such as n_anchor=200.")] = None,
+    socket: Annotated[Path, typer.Option(help="Where to listen: a Unix socket, a line of JSON each way.")] = Path("scores.sock"),
+    budget: Annotated[int, typer.Option(min=1, help="Different submissions that are scored, of all who ask together.")] = 20,
+) -> None:
+    """Score answers at sealed tasks for processes that must not see the right ones, until ctrl-C.
+
+    In such a process: antaeus.guard.outside.prompts(PATH), then ask(PATH, {task id: answer, ...}).
+    """
+    from antaeus import api
+    from antaeus.config import parse_pairs
+
+    def say(_: str, about: Any) -> None:
+        what = f"{about['tasks']} anchor tasks, {about['budget']} submissions, in steps of {about['step']:.3f}"
+        typer.echo(f"Listening at {about['socket']}: {what}. Stop with ctrl-C.", err=True)
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        api.score_service(tasks, socket, budget=budget, watch=say, **parse_pairs(settings or []))
 
 
 @app.command()
