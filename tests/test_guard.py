@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from antaeus import stats
 from antaeus.engine.base import Scores
-from antaeus.guard import gate, meters
+from antaeus.guard import meters
 from antaeus.learn import advantages
 from antaeus.learn.policy_gradient import k3, lessons
 from antaeus.types import Anchor, Exam, Group, Practice, SealBroken, Source, Vault, Verdict
@@ -57,41 +57,6 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n, data):
     assert stats.pass_at_k(n, correct, k) == pytest.approx(share)
     with pytest.raises(ValueError, match="pass@k"):
         stats.pass_at_k(n, correct, n + 1)
-
-
-# --- gate
-
-
-def test_only_ground_truth_may_promote():
-    for source in (Source.SELF, Source.PEER):
-        with pytest.raises(SealBroken, match="only ground truth"):
-            gate.compare(verdicts(0.0), verdicts(1.0, source=source))
-        with pytest.raises(SealBroken):
-            gate.tally(verdicts(1.0, source=source))
-
-
-def test_a_failed_grading_is_no_zero():
-    seen = gate.compare(verdicts(0.0, None, 1.0, 0.0), verdicts(1.0, 1.0, None, 0.0))
-    assert (seen["n"], seen["infra"], seen["wins"], seen["losses"]) == (2, 2, 1, 0)
-    assert gate.tally(verdicts(1.0, None))["accuracy"] == 1.0
-
-
-def test_decide_promotes_a_significant_gain_and_nothing_else():
-    def decision(wins, losses, same=50, version="r009"):
-        before = verdicts(*[0.0] * wins, *[1.0] * losses, *[0.0] * same)
-        after = verdicts(*[1.0] * wins, *[0.0] * losses, *[0.0] * same)
-        return gate.decide(gate.compare(before, after), version, "base")
-
-    assert decision(20, 2).action == "promote"
-    assert decision(20, 2).version == "r009"
-    for kept in (decision(5, 3), decision(2, 20), decision(0, 0), decision(20, 2, version="base")):
-        assert (kept.action, kept.version) == ("keep", "base")
-
-
-def test_an_exam_that_could_not_be_graded_decides_nothing():
-    before, after = verdicts(*[0.0] * 100), verdicts(*[1.0] * 80, *[None] * 20)
-    decided = gate.decide(gate.compare(before, after), "r009", "base")
-    assert decided.action == "keep" and "20 of 100" in decided.why
 
 
 # --- votes and ground truth

@@ -131,7 +131,7 @@ def exam_of(gain: int, rng: random.Random) -> dict[str, Any]:
 def make_run(
     folder: Path, *, rounds: int = ROUNDS, outcome: str = "promote", control: str | None = None, per_round: int = 8, seed: int = 0
 ) -> Path:
-    """A run directory as the loop would leave it. `outcome`: promote, keep or interrupted."""
+    """A run directory as the loop would leave it. `outcome`: promote, undecided or interrupted."""
     rng, promoted = random.Random(seed), outcome == "promote"
     run = folder / f"run-{outcome}"
     (run / "versions").mkdir(parents=True)
@@ -141,7 +141,7 @@ def make_run(
     )
     (run / "config.toml").write_text(f"{config}\n{settings}", encoding="utf-8")
     done = 13 if outcome == "interrupted" else rounds
-    events = [event(r, rng, 0.42 if outcome != "keep" else 0.03) for r in range(done + 1)]
+    events = [event(r, rng, 0.42 if outcome != "undecided" else 0.03) for r in range(done + 1)]
     write_lines(run / "events.jsonl", events)
     groups = [practice_group(r, k, rng) for r in range(1, done + 1) for k in range(per_round)]
     groups += [
@@ -291,9 +291,9 @@ def test_a_promotion_is_said_in_one_sentence_with_its_evidence(promoted_page: Pa
 
 
 def test_keeping_the_base_and_controls(tmp_path: Path) -> None:
-    found = read(make_run(tmp_path, outcome="keep", control="random reward"))
+    found = read(make_run(tmp_path, outcome="undecided", control="random reward"))
     assert headline(found).startswith(
-        "Kept the base: r006 answers 19.0 % of 200 unseen exam tasks where the base answers 17.5 % (+1.5"
+        "Undecided, the base stays: r006 answers 19.0 % of 200 unseen exam tasks where the base answers 17.5 % (+1.5"
     )
     assert "interval −5.6 to +8.6, exact McNemar p = 0.66)." in headline(found)
     assert "Control run: random reward." in found.text
@@ -303,20 +303,25 @@ def test_keeping_the_base_and_controls(tmp_path: Path) -> None:
 def test_a_run_without_an_exam_says_why(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     summary = json.loads((run / "summary.json").read_text())
-    summary |= {"exam": None, "decision": "keep", "why": "no version beat the base on the anchors.", "promoted_version": None}
+    summary |= {
+        "exam": None,
+        "decision": "undecided",
+        "why": "no version beat the base on the anchors.",
+        "promoted_version": None,
+    }
     (run / "summary.json").write_text(json.dumps(summary))
     found = read(run)
-    assert headline(found) == "Kept the base: no version beat the base on the anchors."
+    assert headline(found) == "Undecided, the base stays: no version beat the base on the anchors."
     assert wording.verdict(read_run(run), "base") == headline(found)
     assert "The exam was not opened." in found.text
 
 
 def test_the_base_is_not_compared_with_itself(tmp_path: Path) -> None:
-    run = make_run(tmp_path, outcome="keep")
+    run = make_run(tmp_path, outcome="undecided")
     summary = json.loads((run / "summary.json").read_text())
     summary |= {"anchor_best_round": 0, "why": "no round answered more anchors than the base"}
     (run / "summary.json").write_text(json.dumps(summary))
-    assert headline(read(run)) == "Kept the base: no round answered more anchors than the base."
+    assert headline(read(run)) == "Undecided, the base stays: no round answered more anchors than the base."
 
 
 def test_numbers_in_the_page_are_those_of_the_summary(promoted: Path, promoted_page: Page) -> None:

@@ -69,7 +69,8 @@ class Live:
         gain = f"{exam['before']:.1%} -> {exam['after']:.1%} of {exam['n']} unseen exam tasks"
         sure = f"difference {low:+.1%} to {high:+.1%}, exact McNemar p = {exam['p_value']:.2g}"
         cost = f"{summary['tokens_sampled']:,} tokens sampled, {summary['tokens_trained']:,} trained"
-        out.print(f"[bold]{summary['decision']} {summary['promoted_version']}[/]: {gain} ({sure})", soft_wrap=True)
+        stays = "" if summary["decision"] == "promote" else ", stays with"
+        out.print(f"[bold]{summary['decision']}{stays} {summary['promoted_version']}[/]: {gain} ({sure})", soft_wrap=True)
         out.print(escape(summary["why"]), soft_wrap=True)
         out.print(f"learning took {summary['learn_s']:.0f} s; {cost}", soft_wrap=True)
         out.print(f"report: {summary['run_dir']}/report.html", soft_wrap=True)

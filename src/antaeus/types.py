@@ -188,7 +188,7 @@ class Version:
 class Decision:
     """What the guard decided and on what evidence."""
 
-    action: Literal["promote", "keep", "roll back", "stop"]
+    action: Literal["promote", "reject", "undecided", "roll back", "stop"]
     version: str
     why: str
     evidence: Mapping[str, Any] = field(default_factory=dict)

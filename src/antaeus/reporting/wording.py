@@ -105,12 +105,20 @@ def duration(seconds: float) -> str:
     return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
+LEAD = {
+    "promote": "Promoted",
+    "reject": "Rejected, the base stays",
+    "undecided": "Undecided, the base stays",
+    "roll back": "Rolled back",
+    "stop": "Stopped",
+}
+
+
 def verdict(run: Run, candidate: str | None) -> str:
     """The outcome in one sentence. `candidate` is the version that was held against the base."""
     if not run.finished:
         return f"Unfinished: {_so_far(run)} Nothing is decided."
-    lead = {"promote": "Promoted", "keep": "Kept the base", "roll back": "Rolled back", "stop": "Stopped"}
-    action = lead.get(run.summary["decision"], str(run.summary["decision"]).capitalize())
+    action = LEAD.get(run.summary["decision"], str(run.summary["decision"]).capitalize())
     exam = run.summary.get("exam")
     if not exam or candidate == "base":
         return f"{action}: {str(run.summary.get('why') or 'no reason recorded').rstrip('.')}."
