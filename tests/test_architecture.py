@@ -24,8 +24,10 @@ FLOORS = [
     STAGES,
     ("recipes", "store", "reporting"),
     ("config",),
+    ("records",),
+    ("sitting",),
     ("loop", "scorer"),
-    ("api", "show", "bench"),
+    ("api", "show", "bench", "calibrate"),
     ("cli",),
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

@@ -166,21 +166,19 @@ def test_controls_do_what_they_say():
 def test_meters_by_hand():
     groups = [group("1", "1", "2", None), group("5", "5", "5", "5", task=Practice("u", "y"))]
     graded = [majority(g) for g in groups]
-    same = [Scores(g.attempts[0].logprobs, (0, 0)) for g in groups]
+    same = [[Scores(g.attempts[0].logprobs, (0, 0))] for g in groups]
     seen = meters.measure(groups, graded, same)
     assert seen["agreement"] == pytest.approx((0.5 + 1.0) / 2)
     assert seen["answer_entropy"] == pytest.approx((math.log(3) - 2 / 3 * math.log(2)) / 2)
     assert seen["unanimous"] == 0.5 and seen["no_answer"] == 1 / 8 and seen["same_answer"] == 0.5
     assert seen["kl_to_base"] == 0.0 and seen["length"] == 2 and seen["proxy_reward"] == 6 / 8
-    assert seen.keys() == meters.DEFINITIONS.keys()
+    assert seen.keys() == {name for name in meters.DEFINITIONS if not name.startswith("judge")}
 
 
-def test_prompt_independence_rings():
+def test_prompt_independence():
     groups = [group("1", "1", task=Practice(str(i), "x")) for i in range(6)]
-    seen = meters.measure(groups, [majority(g) for g in groups], [Scores((-0.5, -0.5), (0, 0))] * 6)
+    seen = meters.measure(groups, [majority(g) for g in groups], [[Scores((-0.5, -0.5), (0, 0))]] * 6)
     assert seen["same_answer"] == 1.0
-    assert any("stop depending on the prompt" in a for a in meters.alarms(seen, 6))
-    assert not any("stop depending on the prompt" in a for a in meters.alarms(seen, 3))
 
 
 def test_verdict_without_score_is_no_vote_for_unanimity():

@@ -7,17 +7,28 @@ import pytest
 from helpers import lines, run_cli
 
 import antaeus
-from antaeus import loop
+from antaeus import loop, records
 from antaeus.config import configure
 from antaeus.engine.base import Trained
 from antaeus.engine.local import LocalEngine
 from antaeus.errors import UserError
 from antaeus.propose.sets import load
 from antaeus.recipes.ttrl import TTRL
+from antaeus.sitting import Sealed, sealing
 from antaeus.store.run import RunDir
 from antaeus.types import Practice, SealBroken, Source, Verdict
 
-SMALL = ("rounds=2", "prompts=4", "samples=4", "anchor_every=1", "n_exam=20", "n_anchor=10", "lr=1e-3", "agreement=0")
+SMALL = (
+    "rounds=2",
+    "prompts=4",
+    "samples=4",
+    "anchor_every=1",
+    "n_exam=20",
+    "n_anchor=10",
+    "lr=1e-3",
+    "agreement=0",
+    "on_alarm=note",
+)
 
 
 @pytest.fixture
@@ -35,11 +46,20 @@ def digits(path, n=60, answers=True):
     return path
 
 
-@pytest.mark.parametrize("control", ["none", "random", "format", "no-op"])
+@pytest.mark.parametrize("control", ["none", "random", "format", "shuffled-labels", "no-op"])
 @pytest.mark.parametrize("recipe", ["ttrl", "rlvr"])
 def test_two_rounds_of_each_recipe_and_control(cli, tmp_path, recipe, control):
     tasks = digits(tmp_path / "d.jsonl", 200)
-    small = ("rounds=2", "prompts=16", "samples=8", "anchor_every=1", "max_tokens=6", "extract=number", f"control={control}")
+    small = (
+        "rounds=2",
+        "prompts=16",
+        "samples=8",
+        "anchor_every=1",
+        "max_tokens=6",
+        "extract=number",
+        f"control={control}",
+        "on_alarm=note",
+    )
     small += ("agreement=0",) if recipe == "ttrl" else ()
     code, out, err = cli("run", recipe, *small, "--model", "tiny", "--tasks", tasks, "--run-dir", tmp_path / "r", "--json")
     assert code == 0, err
@@ -61,14 +81,16 @@ def test_two_rounds_of_each_recipe_and_control(cli, tmp_path, recipe, control):
 
 def small_run(folder, recipe="ttrl", **given):
     """(what `improve` takes) for a small run on the tiny model."""
-    run, method = configure(recipe, {"model": "tiny", "tasks": "add2", **dict(pair.split("=") for pair in SMALL), **given})
+    settings = dict(pair.split("=") for pair in SMALL)
+    run, method = configure(recipe, {"model": "tiny", "tasks": "add2", **settings, **given})
     tasks = load("add2", seed=run.seed, n_exam=run.n_exam, n_anchor=run.n_anchor)
     return run, method, LocalEngine("tiny", dtype="float32", seed=run.seed), tasks, RunDir(folder)
 
 
 def improve(parts, recipe=None, tasks=None, watch=lambda *_: None, stop=lambda: False):
     run, method, engine, own, folder = parts
-    return loop.improve(run, recipe or method, engine, tasks or own, folder, watch, stop)
+    with sealing(tasks or own, (), run.tries, method.temperature) as sealed:
+        return loop.improve(run, recipe or method, engine, sealed, folder, watch, stop)
 
 
 def weights(run_dir):
@@ -145,16 +167,16 @@ def test_best_by_anchors_is_the_version_that_sits_the_exam(tmp_path, monkeypatch
     """Anchors that fall after round 1 leave r001 as the candidate, with last and best both kept."""
     parts = small_run(tmp_path)
     seen = iter([0.0, 1.0, 0.0])
-    real = loop.take
+    real = Sealed.take
 
-    def scripted(engine, which, vault, tasks):
-        groups, graded = real(engine, which, vault, tasks)
-        if which is tasks.anchor:
+    def scripted(self, engine, which):
+        groups, graded = real(self, engine, which)
+        if which is self.tasks.anchor:
             score = next(seen)
-            graded = [Verdict(score, Source.GROUND) for _ in graded]
+            graded = [[Verdict(score, Source.GROUND)] for _ in graded]
         return groups, graded
 
-    monkeypatch.setattr(loop, "take", scripted)
+    monkeypatch.setattr(Sealed, "take", scripted)
     summary = improve(parts)
     assert summary["anchor_best_round"] == 1
     assert {p.name for p in (tmp_path / "versions").iterdir() if p.is_dir()} == {"r001", "r002"}
@@ -188,8 +210,8 @@ def test_dry_run_writes_nothing(cli, tmp_path):
 def test_a_gradient_that_is_not_finite_is_an_alarm_and_no_crash(tmp_path):
     run = RunDir(tmp_path)
     lost = [Trained(1.0, 2.0, 0.0, 0.0, 9), Trained(float("nan"), float("inf"), 0.0, 0.0, 9)]
-    loop.log(run, lambda kind, about: None, loop.State(), {}, lost, alarms=["another"])
-    loop.log(run, lambda kind, about: None, loop.State(), {}, lost[:1])
+    records.log(run, lambda kind, about: None, records.State(), {}, lost, alarms=["another"])
+    records.log(run, lambda kind, about: None, records.State(), {}, lost[:1])
     run.close()
     first, second = lines(tmp_path / "events.jsonl")
     assert first["train"] == {"loss": None, "grad_norm": None, "clip_fraction": 0.0, "kl": 0.0, "lr": 0.0}

@@ -3,13 +3,13 @@
     >>> import antaeus
     >>> summary = antaeus.run("ttrl", model="smollm2", tasks="add2", rounds=30)
 
-The functions here are those of the command line, by the same names: `run`, `resume`, `list`, `report`, `eval`.
+The functions here are those of the command line, by the same names: `run`, `resume`, `list`, `report`, `compare`, `eval`.
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "eval", "list", "report", "resume", "run"]
+__all__ = ["__version__", "compare", "eval", "list", "report", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:

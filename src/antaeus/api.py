@@ -18,6 +18,7 @@ from antaeus.recipes.base import Recipe
 from antaeus.types import Source, TaskSet, to_json
 
 Watch = Callable[[str, Mapping[str, Any]], None]
+Rows = list[dict[str, Any]]
 
 
 def _ignore(kind: str, about: Mapping[str, Any]) -> None:
@@ -34,6 +35,7 @@ def run(
     it may not hold another run. With `dry_run` everything is checked and loaded, and nothing is run or written.
     """
     settings, method = configuration.configure(recipe, given, Path(config) if config else None)
+    _refuse_mitigation(settings, method)
     tasks = _tasks(settings, method)
     folder, text = Path(run_dir) if run_dir else _fresh_folder(method), configuration.write(settings, method)
     _refuse_used(folder, text)
@@ -73,22 +75,32 @@ def list(recipe: str = "") -> dict[str, Any]:
     }
 
 
-def report(run_dir: str | Path) -> Path:
-    """Write `report.html` of a run, finished or not, and return its path."""
+def report(run_dir: str | Path, control: str | Path | None = None) -> Path:
+    """Write `report.html` of a run, finished or not, and return its path. With the folder of a control run on the same model and
+    tasks, the page shows the gain less the control's."""
     from antaeus.reporting.page import write_report
 
-    return write_report(Path(run_dir))
+    return write_report(Path(run_dir), Path(control) if control else None)
+
+
+def compare(*run_dirs: str | Path) -> Rows:
+    """Finished runs side by side, a row each: exam before and after, the gain, and the gain less that of each control run among
+    them, with intervals."""
+    from antaeus.reporting.against import table
+
+    return table([Path(folder) for folder in run_dirs])
 
 
 def eval(model: str, tasks: str, **given: Any) -> dict[str, Any]:
-    """Greedy accuracy of a model (a name, a folder, a version of a run) on the exam tasks of a set, with its interval."""
+    """Accuracy of a model (a name, a folder, a version of a run) on the exam tasks of a set, with its interval: greedy, or the mean
+    of `tries` sampled attempts each."""
     from antaeus.guard.gate import tally
-    from antaeus.loop import take
+    from antaeus.sitting import sealing
 
     settings, _ = configuration.configure("ttrl", {**given, "model": model, "tasks": tasks})
-    loaded = _load_tasks(settings)
-    _, verdicts = take(_engine(settings), loaded.exam, loaded.exam_vault, loaded)
-    return {"model": model, "tasks": loaded.name, **tally(verdicts)}
+    with sealing(_load_tasks(settings), (), settings.tries, 1.0) as sealed:
+        _, rows = sealed.take(_engine(settings), sealed.tasks.exam)
+    return {"model": model, "tasks": sealed.tasks.name, **tally(rows)}
 
 
 def score_service(tasks: str, socket: str | Path, *, budget: int = 20, watch: Watch = _ignore, **given: Any) -> None:
@@ -112,11 +124,13 @@ def _improve(
     settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path, watch: Watch, stop: Callable[[], bool]
 ) -> dict[str, Any]:
     from antaeus.loop import improve
+    from antaeus.sitting import sealing
     from antaeus.store.run import RunDir
 
     directory = RunDir(folder)
     try:
-        summary = improve(settings, method, engine, tasks, directory, watch, stop)
+        with sealing(tasks, _others(settings), settings.tries, method.temperature) as sealed:
+            summary = improve(settings, method, engine, sealed, directory, watch, stop)
     finally:
         directory.close()
         report(folder)
@@ -141,6 +155,24 @@ def _tasks(settings: RunConfig, method: Recipe) -> TaskSet:
                 f"(first: {without[0]!r}); add an answer to each, or use a recipe that needs none, such as ttrl"
             )
     return tasks
+
+
+def _others(settings: RunConfig) -> tuple[TaskSet, ...]:
+    """The task sets on which a promoted version may not fall; of the same sizes as the run's own."""
+    names = [name.strip() for name in settings.also.split(",") if name.strip()]
+    if twice := [name for name in names if name == settings.tasks or names.count(name) > 1]:
+        raise UserError(f"also={settings.also!r}: {twice[0]} is there already; name other task sets, each once")
+    return tuple(_load_tasks(dataclasses.replace(settings, tasks=name, practice="", anchor="", exam="")) for name in names)
+
+
+def _refuse_mitigation(settings: RunConfig, method: Recipe) -> None:
+    """Raises `UserError` for a mitigation that this recipe cannot follow, before anything runs."""
+    if settings.on_alarm != "rollback":
+        return
+    if settings.mitigation == "agreement" and not hasattr(method, "agreement"):
+        raise UserError(f"mitigation=agreement: recipe {method.name} has no agreement threshold; take lr or curriculum")
+    if settings.mitigation == "labels" and method.source is Source.GROUND:
+        raise UserError(f"mitigation=labels: recipe {method.name} learns from sealed answers already; take lr or curriculum")
 
 
 def _load_tasks(settings: RunConfig) -> TaskSet:

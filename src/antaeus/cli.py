@@ -89,11 +89,29 @@ def list_(recipe: Annotated[str, typer.Argument(help="Show this recipe's keys.")
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.")]) -> None:
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A run's directory, finished or not.")],
+    control: Annotated[Path | None, typer.Option(help="A control run: the page shows the gain less the control's.")] = None,
+) -> None:
     """Write a run's report: one HTML file that opens offline."""
     from antaeus import api
 
-    typer.echo(api.report(run_dir))
+    typer.echo(api.report(run_dir, control))
+
+
+@app.command()
+def compare(
+    run_dirs: Annotated[list[Path], typer.Argument(help="Directories of finished runs, controls among them.")], json: Json = False
+) -> None:
+    """Finished runs side by side: each gain, and the gain less that of a control."""
+    from antaeus import api
+    from antaeus.show import compare_table
+
+    found = api.compare(*run_dirs)
+    if json:
+        _print_json(found)
+    else:
+        compare_table(found)
 
 
 @app.command()

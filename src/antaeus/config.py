@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from antaeus.errors import UserError
+from antaeus.guard.mitigation import MITIGATIONS
 from antaeus.recipes import RECIPES
 from antaeus.recipes.base import Recipe, knob
 from antaeus.store.files import toml
@@ -41,6 +42,13 @@ class RunConfig:
     stop: str = knob("", "a text that ends an attempt; empty = the task set's")
     max_tokens: int = knob(0, "token limit of an attempt; 0 = the task set's", low=0)
     anchor_every: int = knob(5, "rounds between looks at the anchors", low=1)
+    tries: int = knob(1, "attempts at each anchor and exam task: 1 is greedy, more are sampled", low=1)
+    also: str = knob("", "other task sets, separated by commas, on which a promoted version may not fall")
+    lineage: str = knob("", "folder of a lineage: its runs share one error budget, see docs/guard.md")
+    on_alarm: str = knob("stop", "what an alarm does", choices=("note", "stop", "rollback"))
+    mitigation: str = knob(
+        "lr", "after rolling back: " + "; ".join(f"{k} = {v}" for k, v in MITIGATIONS.items()), choices=tuple(MITIGATIONS)
+    )
     lora: int = knob(0, "rank of a LoRA adapter to train; 0 = all weights", low=0)
     device: str = knob("", "cpu, cuda or cuda:N; empty = the best there is")
     dtype: str = knob("", "bfloat16 or float32; empty = bfloat16 where it is fast")

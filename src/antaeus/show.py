@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -88,4 +89,20 @@ def settings_table(keys: Mapping[str, Mapping[str, Any]]) -> None:
     for name, about in keys.items():
         choices = f" ({', '.join(about['choices'])})" if about["choices"] else ""
         table.add_row(name, str(about["default"]), escape(about["about"] + choices))
+    Console().print(table)
+
+
+def compare_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Runs side by side; differences in percentage points with 95 % intervals."""
+
+    def points(difference: float, ci: Sequence[float]) -> str:
+        return f"{100 * difference:+.1f} ({100 * ci[0]:+.1f} to {100 * ci[1]:+.1f})"
+
+    table = Table("run", "recipe", "control", "seed", "before", "after", "gain, points", "less the control", "decision", box=None)
+    for row in rows:
+        less = "\n".join(f"{points(c['difference'], c['ci'])} {c['control']}" for c in row["less_control"])
+        name, shares = Path(row["run"]).name, [f"{row[k]:.1%}" for k in ("before", "after")]
+        table.add_row(
+            name, row["recipe"], row["control"], str(row["seed"]), *shares, points(row["gain"], row["ci"]), less, row["decision"]
+        )
     Console().print(table)

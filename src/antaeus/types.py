@@ -182,6 +182,7 @@ class Version:
     kind: Literal["weights", "adapter"]
     round: int
     path: str | None = None
+    fingerprint: str = ""  # of the weights at work when it was made, see `guard.fingerprint`
 
 
 @dataclass(frozen=True, slots=True)

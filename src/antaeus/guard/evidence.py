@@ -16,18 +16,22 @@ Tries = Verdict | Sequence[Verdict]
 Evidence = Mapping[str, Any]
 
 
-def tally(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Count of right answers with its interval. Infrastructure failures (score None) are counted apart, neither right nor wrong."""
-    _only_ground(verdicts)
-    scored = [v.score for v in verdicts if v.score is not None]
-    right = sum(score == 1.0 for score in scored)
-    return {
-        "n": len(scored),
-        "correct": right,
-        "accuracy": right / len(scored) if scored else 0.0,
-        "ci": stats.proportion_interval(right, len(scored)),
-        "infra": len(verdicts) - len(scored),
+def tally(rows: Sequence[Tries]) -> dict[str, Any]:
+    """Right answers of one version, task by task, with the interval of their share. A task's number is the share of its tries with
+    score 1; tasks of which no try could be graded are counted apart, neither right nor wrong. With several tries, `any` is the share
+    of tasks that one of them solves (pass@n, where `accuracy` is pass@1)."""
+    tasks = [tries_of(row) for row in rows]
+    _only_ground([v for task in tasks for v in task])
+    shares = [s for s in map(share, tasks) if s is not None]
+    right, n = sum(shares), len(shares)
+    found = {
+        "n": n,
+        "correct": int(right) if right == int(right) else right,
+        "accuracy": right / n if n else 0.0,
+        "ci": stats.proportion_interval(right, n),
+        "infra": len(tasks) - n,
     }
+    return found | ({"any": sum(s > 0 for s in shares) / n} if n and max(map(len, tasks)) > 1 else {})
 
 
 def compare(before: Sequence[Tries] | None, after: Sequence[Tries], flaky: Sequence[str] = ()) -> dict[str, Any]:

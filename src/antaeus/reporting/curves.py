@@ -19,10 +19,17 @@ _GUARDED = {
     "unanimous": "Prompts that teach nothing",
     "no_answer": "No answer",
     "same_answer": "Prompt independence",
+    "shared_answer": "Shared answers",
+    "reward_variance": "Reward variance",
     "kl_to_base": "Divergence from the base",
+    "surprise": "Surprise of the base",
     "length": "Length",
     "truncated": "Truncated",
+    "repetition": "Repetition",
     "token_entropy": "Token entropy",
+    "judge_mean": "Judge's mean score",
+    "judge_variance": "Judge's variance",
+    "judge_first": "Judge prefers the first",
 }
 # key in events.jsonl -> (title, what it means). Keys that a recipe adds get a panel as well, under their own name.
 METERS = {key: (title, DEFINITIONS[key]) for key, title in _GUARDED.items()} | {
@@ -32,7 +39,7 @@ METERS = {key: (title, DEFINITIONS[key]) for key, title in _GUARDED.items()} | {
     "clip_fraction": ("Clip fraction", "Share of tokens whose probability ratio was clipped in the update."),
     "kl": ("Divergence in the update", "Kullback–Leibler term of the loss, mean a token (nats)."),
 }
-SHARES = {"unanimous", "no_answer", "same_answer", "truncated", "clip_fraction"}
+SHARES = {"unanimous", "no_answer", "same_answer", "shared_answer", "truncated", "repetition", "judge_first", "clip_fraction"}
 
 
 def best_round(run: Run) -> int | None:

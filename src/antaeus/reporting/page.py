@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from antaeus.reporting import attempts, figures
+from antaeus.reporting.against import less_control
 from antaeus.reporting.attempts import Index
 from antaeus.reporting.curves import best_round, learning, panels
 from antaeus.reporting.figures import Interval
@@ -40,13 +41,14 @@ COSTS = (
 )
 
 
-def write_report(run_dir: Path) -> Path:
-    """Write `run_dir`/report.html from the other files there and return its path. An unfinished run gets a page too.
+def write_report(run_dir: Path, control: Path | None = None) -> Path:
+    """Write `run_dir`/report.html from the other files there and return its path. An unfinished run gets a page too. With the folder
+    of a control run, the page has the gain less the control's.
 
-    Raises `UserError` if `run_dir` holds no run.
+    Raises `UserError` if `run_dir` holds no run, or `control` none to compare with.
     """
     run = read_run(Path(run_dir))
-    page = _render(_gather(run))
+    page = _render(_gather(run) | {"less": less_control(run.path, control) if control else None})
     target = run.path / "report.html"
     partial = target.with_suffix(f".html.{os.getpid()}.tmp")
     try:
@@ -202,7 +204,7 @@ def _render(context: dict[str, Any]) -> str:
     style, script = ((here / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     room = Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    room.filters |= {"visible": visible, "percent": percent, "scalars": _scalars, "tight": _tight}
+    room.filters |= {"visible": visible, "percent": percent, "points": points, "scalars": _scalars, "tight": _tight}
     return room.get_template("page.html.j2").render(**context, style=style, script=script, digest=digest)
 
 

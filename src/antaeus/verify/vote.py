@@ -31,3 +31,22 @@ def _verdict(own: int | None, winner: int, share: dict[str, float]) -> Verdict:
         return Verdict(0.0, Source.SELF, "no answer", share)
     agrees = own == winner
     return Verdict(float(agrees), Source.SELF, "agrees with the majority" if agrees else "differs from the majority", share)
+
+
+def leading(group: Group) -> tuple[str | None, float]:
+    """The first answer of the most frequent class and the share of all attempts that gave it; (None, 0) where nobody has an answer."""
+    label = classes([attempt.answer for attempt in group.attempts])
+    count = Counter(c for c in label if c is not None)
+    if not count:
+        return None, 0.0
+    winner, n = count.most_common(1)[0]
+    return group.attempts[label.index(winner)].answer, n / len(label)
+
+
+def fixed(group: Group, answer: str | None) -> list[Verdict]:
+    """1 for attempts that give `answer`, a majority of some earlier version (SRT's offline labels, 2505.21444), 0 for others; abstains
+    where that version had none."""
+    if answer is None:
+        return [Verdict(None, Source.SELF, "no label") for _ in group.attempts]
+    label = classes([answer, *(attempt.answer for attempt in group.attempts)])
+    return [Verdict(float(c == label[0]), Source.SELF, "compared with a fixed label") for c in label[1:]]

@@ -1,0 +1,100 @@
+"""What the loop writes down: the state between rounds, versions, attempts, events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from antaeus.engine.base import Engine, Trained
+from antaeus.guard.fingerprint import Registry, short
+from antaeus.store.run import RunDir
+from antaeus.types import Group, Verdict, Version
+
+BASE = "base"
+Watch = Callable[[str, Mapping[str, Any]], None]
+"""Told what happens: ("start" | "round" | "exam" | "end", what there is to say)."""
+
+
+@dataclass
+class State:
+    """What the next round depends on, beside the learner's own state. All of it is JSON."""
+
+    round: int = 0
+    best: str = BASE
+    best_round: int = 0
+    best_correct: int = -1
+    tokens_sampled: int = 0
+    tokens_trained: int = 0
+    learn_s: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)  # the meters since the start or the last rolling back
+    parent: str = BASE  # the version that learning set out from, or was last rolled back to
+    rollbacks: int = 0
+    stopped: str = ""  # the alarm that ended learning
+    survey: dict[str, tuple[str | None, float]] = field(default_factory=dict)  # majority and its share by practice task
+    registry: Registry = field(default_factory=Registry)
+
+
+def version_id(round: int) -> str:
+    return f"r{round:03d}" if round else BASE
+
+
+def keep(engine: Engine, run: RunDir, state: State) -> None:
+    """Save the policy as a version, with its fingerprint; the base is where it came from and is only entered in the lineage."""
+    name, round = version_id(state.round), state.round
+    state.registry.enter(engine, name)
+    parent, path = (state.parent, f"versions/{name}") if round else (None, None)
+    run.add_version(Version(name, parent, engine.kind, round, path, short(state.registry.versions[name])), engine.save)
+
+
+def record(
+    run: RunDir, round: int, which: str, version: str, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]
+) -> None:
+    for group, row in zip(groups, verdicts, strict=True):
+        attempts = [
+            {"index": a.index, "text": a.text, "answer": a.answer, "stop": a.stop, "tokens": len(a.ids), "verdict": v}
+            for a, v in zip(group.attempts, row, strict=True)
+        ]
+        run.append("attempts.jsonl", {"round": round, "set": which, "version": version, "task": group.task, "attempts": attempts})
+
+
+def log(
+    run: RunDir, watch: Watch, state: State, measured: Mapping[str, float] | None = None, trained: Sequence[Trained] = (),
+    anchor: Mapping[str, Any] | None = None, lr: float = 0.0, alarms: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """One line of events.jsonl. Of several updates in a round, the last one's norm and the means of the rest. A loss or norm that
+    is not finite, after which the engine leaves the step out, is None and an alarm."""
+    mean = {k: sum(getattr(t, k) for t in trained) / len(trained) for k in ("loss", "clip_fraction", "kl")} if trained else None
+    update = {**mean, "grad_norm": trained[-1].grad_norm, "lr": lr} if mean else {}
+    finite = {k: v if math.isfinite(v) else None for k, v in update.items()}
+    lost = ["a gradient was not finite: its step was left out"] if None in finite.values() else []
+    event = {
+        "round": state.round,
+        "time_s": round_s(state.learn_s),
+        "meters": measured,
+        "train": finite or None,
+        "anchor": anchor,
+        "tokens_sampled": state.tokens_sampled,
+        "tokens_trained": state.tokens_trained,
+        "alarms": [*alarms, *lost],
+    }
+    run.append("events.jsonl", event)
+    watch("round", event)
+
+
+def restore(engine: Engine, run: RunDir) -> State:
+    found = run.restore()
+    if found is None:
+        return State()
+    state, folder = found
+    engine.load(folder, resumable=True)
+    return State(**{**state, "registry": Registry(**state["registry"])})
+
+
+def save(engine: Engine, run: RunDir, state: State) -> None:
+    run.checkpoint(asdict(state), lambda folder: engine.save(folder, resumable=True), keep=state.best)
+
+
+def round_s(seconds: float) -> float:
+    return round(seconds, 2)

@@ -1,0 +1,140 @@
+"""Alarms over the meters, mitigations after them, fingerprints of weights, and the newer controls: each worked by hand."""
+
+import math
+
+import pytest
+from helpers import attempt, group, verdicts
+
+from antaeus.engine.base import Scores
+from antaeus.guard import alarms, meters, mitigation
+from antaeus.guard.fingerprint import Registry, WrongWeights, short
+from antaeus.types import Group, Practice, Source, Verdict
+from antaeus.verify import controls
+from antaeus.verify.vote import fixed, leading, majority
+
+
+def quiet(**changed):
+    """The meters of an unremarkable round."""
+    usual = dict.fromkeys(meters.DEFINITIONS, 0.0) | {"agreement": 0.5, "length": 4.0, "token_entropy": 1.0, "proxy_reward": 0.5}
+    return usual | changed
+
+
+# --- meters
+
+
+def measured(groups, rows):
+    return meters.measure(groups, rows, [[Scores(g.attempts[0].logprobs, ())] for g in groups])
+
+
+def test_shared_answers_count_every_prompt_that_is_not_alone():
+    groups = [group(*a, task=Practice(str(i), "p")) for i, a in enumerate(["551", "552", "661", "771", [None, None, "8"]])]
+    found = measured(groups, [majority(g) for g in groups])
+    assert found["shared_answer"] == pytest.approx(2 / 5) and found["same_answer"] == pytest.approx(2 / 5)
+
+
+def test_reward_variance_is_within_prompts():
+    rows = [verdicts(0.0, 1.0), verdicts(1.0, 1.0), verdicts(None, 0.5)]
+    assert measured([group("1", "2")] * 3, rows)["reward_variance"] == pytest.approx(0.25 / 3)
+
+
+def test_repetition_by_hand():
+    task = Practice("t", "p")
+    rows = [(1, 2, 3, 1, 2, 3, 1), (1, 2, 3, 4), (1, 2)]  # 5 runs of which 3 differ; 2 of 2; none
+    groups = [Group(task, tuple(attempt("1", i, ids) for i, ids in enumerate(rows)))]
+    assert measured(groups, [verdicts(1.0, 1.0, 0.0)])["repetition"] == pytest.approx(0.4 / 3)
+
+
+def test_a_judge_is_measured_where_there_is_one():
+    rows = [
+        [Verdict(1.0, Source.PEER, "", {"judge": 3.0, "first": 1.0}), Verdict(0.0, Source.PEER, "", {"judge": 5.0, "first": 1.0})]
+    ]
+    found = measured([group("1", "2")], rows)
+    assert (found["judge_mean"], found["judge_variance"], found["judge_first"]) == (4.0, 1.0, 1.0)
+    assert "judge_mean" not in measured([group("1", "2")], [verdicts(1.0, 0.0)])
+
+
+def test_every_meter_has_a_definition():
+    assert set(measured([group("1", "2")], [verdicts(1.0, 0.0)])) <= set(meters.DEFINITIONS)
+
+
+# --- alarms
+
+
+def test_signals_compare_the_last_rounds_with_the_first():
+    history = [quiet(kl_to_base=float(k)) for k in (0, 1, 2, 3, 4, 5)]
+    assert alarms.rise("kl_to_base")(history) == 3.0
+    assert alarms.slope("kl_to_base")([quiet(kl_to_base=1.0 + k) for k in range(6)]) == pytest.approx(1 / 2.001)
+    assert alarms.growth("length", -1)([quiet(length=8.0)] * 3 + [quiet(length=2.0)] * 3) == pytest.approx(math.log(4), abs=1e-3)
+
+
+def test_a_reward_that_jumps_alone_is_no_surge():
+    flat = [quiet(proxy_reward=0.2)] * 3 + [quiet(proxy_reward=0.9)] * 3
+    both = [quiet(proxy_reward=0.2)] * 3 + [quiet(proxy_reward=0.9, kl_to_base=1.0)] * 3
+    assert alarms.surge(flat) == 0.0 and alarms.surge(both) == pytest.approx(0.7)
+    assert alarms.surge(both[:1]) == 0.0
+
+
+def test_alarms_ring_for_what_they_say_and_not_before():
+    assert alarms.ringing([quiet()] * 10, 8) == {}
+    for name in ("no_answer", "same_answer", "truncated"):
+        assert list(alarms.ringing([quiet()] * 5 + [quiet(**{name: 0.9})] * alarms.WINDOW, 8)) == [name]
+
+
+def test_few_prompts_may_share_their_answer():
+    assert alarms.ringing([quiet(same_answer=1.0)] * 5, 3) == {}
+
+
+# --- mitigation
+
+
+def test_the_easiest_third():
+    practice = [Practice(str(i), "p") for i in range(6)]
+    survey = {str(i): ("1", share) for i, share in enumerate((0.1, 0.9, 0.3, 0.2, 0.8, 0.7))}
+    assert [t.id for t in mitigation.easiest(practice, survey)] == ["1", "4"]
+
+
+def test_labels_of_a_fixed_version():
+    assert leading(group("3", "1/2", "0.5", None)) == ("1/2", 0.5)
+    assert leading(group(None, None)) == (None, 0.0)
+    assert [v.score for v in fixed(group("3", "1/2", "0.5", None), "\\frac12")] == [0.0, 1.0, 1.0, 0.0]
+    assert [v.score for v in fixed(group("3", "4"), None)] == [None, None]
+
+
+# --- controls
+
+
+def test_shuffled_labels_keep_the_scores_and_lose_their_owners():
+    own = verdicts(*[1.0] * 8, *[0.0] * 8)
+    dealt = [controls.shuffled(own, group(*["1"] * 16, task=Practice(str(i), "p")), "s") for i in range(40)]
+    assert all(sum(v.score for v in row) == 8 and {v.source for v in row} == {Source.SELF} for row in dealt)
+    first = sum(row[0].score for row in dealt)
+    assert 8 < first < 32  # 20 expected, 4 standard deviations either way
+    assert dealt[0] == controls.shuffled(own, group(*["1"] * 16, task=Practice("0", "p")), "s")
+
+
+# --- fingerprints
+
+
+class Scorer:
+    """An engine that can only score: every token gets `level`."""
+
+    def __init__(self, level):
+        self.level = level
+
+    def score(self, attempts):
+        return [Scores(tuple(self.level for _ in a.ids), ()) for a in attempts]
+
+
+def test_fingerprints_tell_versions_apart():
+    known = Registry()
+    known.choose([attempt("1", i) for i in range(40)])
+    known.choose([attempt("2", ids=(9, 9, 9))])  # the probe is chosen once
+    assert len(known.probe) == 16
+    known.enter(Scorer(-1.0), "base")
+    known.enter(Scorer(-1.04), "r001")
+    known.check(Scorer(-1.0), "base")
+    known.check(Scorer(-1.01), "base")  # rounding
+    for level, claimed in ((-1.04, "base"), (-1.0, "r001"), (-2.0, "base"), (-1.0, "r002")):
+        with pytest.raises(WrongWeights, match=claimed):
+            known.check(Scorer(level), claimed)
+    assert len(short(known.versions["base"])) == 12 and short(known.versions["base"]) != short(known.versions["r001"])

@@ -1,0 +1,188 @@
+"""Guards that nothing calls protect nobody. For each promise: a whole run that keeps it, and the same run with the guard's call taken
+out, in which the promise must be seen to break. `killed = total` is printed, and asserted.
+
+Everything runs through `api.run`, the way a user's run does, on the tiny model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers import lines
+
+from antaeus import api, loop
+from antaeus.guard import alarms, evidence, gate, overlap, service
+from antaeus.guard.fingerprint import Registry, WrongWeights
+from antaeus.recipes import RECIPES
+from antaeus.recipes.ttrl import TTRL
+from antaeus.types import Decision, Practice, SealBroken, Source, Verdict
+from antaeus.verify import controls
+
+SMALL = {"model": "tiny", "rounds": 3, "prompts": 8, "samples": 4, "anchor_every": 1, "n_exam": 20, "n_anchor": 10, "lr": 1e-3}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """`keeps(folder)` makes a run and raises AssertionError if the promise is broken; `without` is where its call stands, and what
+    stands there instead."""
+
+    keeps: Callable[[Path, pytest.MonkeyPatch], None]
+    without: tuple[object, str, object]
+
+
+def run(folder: Path, **given: object) -> dict:
+    return api.run("ttrl", run_dir=folder / "run", **{**SMALL, "tasks": "add2", "agreement": 0.0, "on_alarm": "note", **given})
+
+
+PROMISES: dict[str, Promise] = {}
+
+
+def promise(owner: object, name: str, instead: object) -> Callable[[Callable], Callable]:
+    def enter(keeps: Callable) -> Callable:
+        PROMISES[keeps.__name__] = Promise(keeps, (owner, name, instead))
+        return keeps
+
+    return enter
+
+
+# --- the gate
+
+
+@promise(gate, "decide", lambda seen, version, base, *_, **__: Decision("promote", version, "", seen))
+def a_version_that_learned_nothing_is_not_promoted(folder, patch):
+    assert run(folder, control="no-op")["promoted_version"] == "base"
+
+
+@promise(evidence, "_only_ground", lambda verdicts: None)
+def verdicts_of_the_model_do_not_promote(folder, patch):
+    patch.setattr(
+        service.ScoreService, "mark", lambda self, groups: [[Verdict(1.0, Source.SELF)] * len(g.attempts) for g in groups]
+    )
+    with pytest.raises(SealBroken, match="only ground truth"):
+        run(folder)
+
+
+# --- alarms
+
+
+def mute(patch):
+    """Attempts without an answer: what a ruined policy writes."""
+    real = loop.meters.measure
+    patch.setattr(loop.meters, "measure", lambda *given: {**real(*given), "no_answer": 1.0})
+
+
+@promise(alarms, "ringing", lambda *_: {})
+def an_alarm_stops_learning(folder, patch):
+    mute(patch)
+    summary = run(folder, on_alarm="stop", rounds=6)
+    assert summary["status"] == "stopped" and summary["rounds"] < 6 and "no answer" in summary["stopped"]
+
+
+@promise(loop, "react", lambda *_: None)
+def an_alarm_rolls_back_to_the_best_version(folder, patch):
+    mute(patch)
+    summary = run(folder, on_alarm="rollback", rounds=3, lr=1e-2)
+    back = [d for d in lines(folder / "run/decisions.jsonl") if d["action"] == "roll back"]
+    assert summary["rollbacks"] >= 1 and back
+
+
+@promise(loop, "milder", lambda recipe, tasks, how, state: (recipe, tasks))
+def after_rolling_back_the_rate_is_lower(folder, patch):
+    mute(patch)
+    run(folder, on_alarm="rollback", mitigation="lr", rounds=4, schedule="constant")
+    rates = [e["train"]["lr"] for e in lines(folder / "run/events.jsonl") if e["train"]]
+    assert rates[-1] < rates[0] / 2
+
+
+# --- sealed answers and the fence
+
+
+@promise(service.ScoreService, "seal", lambda self, tasks: tasks)
+def no_recipe_finds_a_sealed_answer(folder, patch):
+    found = []
+
+    class Thief(TTRL):
+        def propose(self, tasks, round, seed):
+            found.extend(t.id for t in (*tasks.anchor, *tasks.exam) if t.id in tasks.anchor_vault or t.id in tasks.exam_vault)
+            return super().propose(tasks, round, seed)
+
+    patch.setitem(RECIPES, "ttrl", Thief)
+    run(folder)
+    assert not found
+
+
+@promise(overlap.Fence, "check", lambda self, lessons: None)
+def a_disguised_anchor_is_not_learned_from(folder, patch):
+    real = TTRL.propose
+
+    def planted(self, tasks, round, seed):
+        anchor = tasks.anchor[0]
+        copy = Practice("innocent", f"  {anchor.prompt} ", shots=anchor.shots, completion=True)
+        return [copy, *real(self, tasks, round, seed)]
+
+    patch.setattr(TTRL, "propose", planted)
+    with pytest.raises(SealBroken, match="held-out task"):
+        run(folder)
+
+
+# --- controls
+
+
+@promise(controls, "random", lambda group, seed: [Verdict(float(a.index % 2), Source.SELF) for a in group.attempts])
+def the_random_control_hands_out_coins(folder, patch):
+    run(folder, control="random")
+    assert {v["why"] for v in practice_verdicts(folder)} == {"control: a coin"}
+
+
+@promise(controls, "shuffled", lambda verdicts, group, seed: list(verdicts))
+def the_shuffled_control_parts_verdicts_from_attempts(folder, patch):
+    run(folder, control="shuffled-labels")
+    assert {v["why"] for v in practice_verdicts(folder)} == {"control: another attempt's verdict"}
+
+
+def practice_verdicts(folder: Path) -> list[dict]:
+    groups = [g for g in lines(folder / "run/attempts.jsonl") if g["set"] == "practice"]
+    return [a["verdict"] for g in groups for a in g["attempts"]]
+
+
+# --- which weights
+
+
+@promise(Registry, "check", lambda self, engine, version: None)
+def stale_weights_do_not_sit_the_exam(folder, patch):
+    from antaeus.engine.local import LocalEngine
+
+    real = LocalEngine.load
+    patch.setattr(
+        LocalEngine, "load", lambda self, where, **how: real(self, None, **how)
+    )  # whatever is asked for, the base comes
+    with pytest.raises(WrongWeights):
+        run(folder, lr=1e-2)
+
+
+# --- the suite
+
+
+@pytest.mark.parametrize("name", PROMISES)
+def test_the_promise_is_kept(name, tmp_path, monkeypatch):
+    PROMISES[name].keeps(tmp_path, monkeypatch)
+
+
+def test_each_promise_breaks_without_its_call(tmp_path, capsys):
+    killed = {name: breaks(promise, tmp_path / name) for name, promise in PROMISES.items()}
+    with capsys.disabled():
+        print(f"\nwiring: {sum(killed.values())} of {len(killed)} removed guard calls were noticed")
+    assert all(killed.values()), [name for name, noticed in killed.items() if not noticed]
+
+
+def breaks(broken: Promise, folder: Path) -> bool:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*broken.without)
+        try:
+            broken.keeps(folder, patch)
+        except (AssertionError, pytest.fail.Exception):
+            return True
+    return False
