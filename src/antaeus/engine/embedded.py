@@ -117,7 +117,7 @@ def tiny(say: Say) -> Path:
 def _build_tiny(folder: Path, say: Say) -> None:
     say("tiny: building a random model, once")
     with quiet():
-        tokenizer = _ascii_tokenizer()
+        tokenizer = ascii_tokenizer()
         tokenizer.save_pretrained(folder)
         _random_llama(tokenizer).save_pretrained(folder)
 
@@ -138,11 +138,12 @@ def _random_llama(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     return model
 
 
-def _ascii_tokenizer() -> PreTrainedTokenizerBase:
+def ascii_tokenizer(more: str = "") -> PreTrainedTokenizerBase:
+    """One token a character: printable ASCII, the newline, and `more`. Plain turns as its chat template."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    symbols = ["<pad>", "<eos>", "<unk>", "\n", *map(chr, range(32, 127))]
+    symbols = ["<pad>", "<eos>", "<unk>", "\n", *map(chr, range(32, 127)), *more]
     characters = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(symbols)}, unk_token="<unk>"))
     characters.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     characters.decoder = decoders.Fuse()

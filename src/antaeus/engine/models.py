@@ -1,4 +1,4 @@
-"""Where models come from: two embedded ones, a folder, an adapter folder, the hub. Loaded whole and checked, or refused in a line."""
+"""Where models come from: three embedded ones, a folder, an adapter folder, the hub. Loaded whole and checked, or refused in a line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antaeus.engine import checks, embedded
+from antaeus.engine import checks, embedded, lab
 from antaeus.engine.cache import Say, stderr
 from antaeus.engine.hub import download
 from antaeus.engine.quiet import quiet
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
-EMBEDDED = {"smollm2": embedded.smollm2, "tiny": embedded.tiny}
+EMBEDDED = {"smollm2": embedded.smollm2, "tiny": embedded.tiny, "lab": lab.lab}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo; the last is Arm's
 DTYPES = ("float32", "bfloat16")
 
 
 def resolve(model: str, say: Say = stderr) -> Path | str:
-    """The folder of an embedded model ("smollm2", "tiny") or of a local one; any other string must be a hub id and is returned.
+    """The folder of an embedded model ("smollm2", "tiny", "lab") or of a local one; any other string must be a hub id and is returned.
 
     Builds an embedded model on first use. Raises `UserError` for a path that is not there and a string that is neither.
     """
