@@ -19,7 +19,7 @@ HEAVY_ROOMS = {"engine", "bench"}  # the bench measures the engine from outside
 STAGES = ("propose", "solve", "verify", "learn", "guard")
 FLOORS = [
     ("types", "errors"),
-    ("answers", "stats", "noise", "overlap", "gym", "arithmetic"),
+    ("answers", "stats", "noise", "overlap", "paraphrase", "gym", "arithmetic"),
     ("engine",),
     STAGES,
     ("recipes", "store", "reporting"),

@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antaeus import config as configuration
 from antaeus.config import RunConfig
@@ -16,6 +16,9 @@ from antaeus.errors import UserError
 from antaeus.recipes import RECIPES
 from antaeus.recipes.base import Recipe
 from antaeus.types import Source, TaskSet, to_json
+
+if TYPE_CHECKING:
+    from antaeus.guard.findings import Finding
 
 Watch = Callable[[str, Mapping[str, Any]], None]
 Rows = list[dict[str, Any]]
@@ -117,6 +120,25 @@ def score_service(tasks: str, socket: str | Path, *, budget: int = 20, watch: Wa
             server.serve_forever()
 
 
+def audit(run_dir: str | Path) -> Sequence[Finding]:
+    """Whether a finished run's result may be believed: findings, the worst first (see `antaeus.guard.audit`). The model it started
+    from and its tasks are looked up again; where they are gone, that is a finding."""
+    from antaeus.engine.models import fetch
+    from antaeus.guard.audit import audit
+    from antaeus.guard.findings import Finding, worst_first
+    from antaeus.guard.seals import seals
+
+    folder = Path(run_dir)
+    if not (folder / "config.toml").is_file():
+        raise UserError(f"{folder}: not a run directory (it has no config.toml)")
+    settings, method = configuration.configure("", {}, folder / "config.toml")
+    gone: Any = []
+    base = _or_gone(lambda: fetch(settings.model), gone)
+    now = _or_gone(lambda: seals(_tasks(settings, method)), gone)
+    lost = [Finding("seals", "fatal", f"what the run was made of cannot be had any more: {why}") for why in gone]
+    return worst_first([*audit(folder, base, now), *lost])
+
+
 # --- what they stand on -------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +157,14 @@ def _improve(
         directory.close()
         report(folder)
     return {**summary, "run_dir": str(folder)}
+
+
+def _or_gone(get: Callable[[], Any], gone: Any) -> Any:
+    try:
+        return get()
+    except UserError as error:
+        gone.append(str(error))
+        return None
 
 
 def _engine(settings: RunConfig) -> Any:

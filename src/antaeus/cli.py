@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import signal
@@ -112,6 +113,23 @@ def compare(
         _print_json(found)
     else:
         compare_table(found)
+
+
+@app.command()
+def audit(run_dir: Annotated[Path, typer.Argument(help="A finished run's directory.")], json: Json = False) -> None:
+    """Whether a run's result may be believed: contamination, seals, weights, logs, the decision counted again.
+
+    Exit code 0 if nothing fatal was found, 1 if something was.
+    """
+    from antaeus import api
+    from antaeus.show import findings_table
+
+    found = api.audit(run_dir)
+    if json:
+        _print_json({"findings": [dataclasses.asdict(finding) for finding in found]})
+    else:
+        findings_table(found)
+    raise typer.Exit(any(finding.severity == "fatal" for finding in found))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from antaeus.guard.findings import Finding
 from antaeus.reporting.wording import visible
 
 
@@ -106,3 +107,15 @@ def compare_table(rows: Sequence[Mapping[str, Any]]) -> None:
             name, row["recipe"], row["control"], str(row["seed"]), *shares, points(row["gain"], row["ci"]), less, row["decision"]
         )
     Console().print(table)
+
+
+def findings_table(findings: Sequence[Finding]) -> None:
+    out = Console(highlight=False)
+    if not findings:
+        out.print("nothing found")
+        return
+    table = Table("severity", "rule", "what was found", "where", box=None, header_style="bold")
+    for finding in findings:
+        style = {"fatal": "bold red", "warning": "yellow"}.get(finding.severity, "")
+        table.add_row(finding.severity, finding.rule, escape(finding.sentence), escape(finding.where), style=style)
+    out.print(table)

@@ -16,6 +16,7 @@ from typing import Any
 
 from antaeus.errors import UserError
 from antaeus.overlap import Index, text_of, tokens
+from antaeus.paraphrase import Paraphrases
 from antaeus.propose.builtin import FAMILIES, builtin, meant, names, require_sizes
 from antaeus.propose.files import SUFFIXES, read_hub, read_rows, shown
 from antaeus.propose.gym import gym
@@ -48,7 +49,7 @@ def load(
     `practice`, `anchor` and `exam` are files (or hub: names) that stand in for a part; to a set with worked examples they get
     the same ones. Sizes default to 256, 64, 200 of what is generated; to all practice, 64 and 200 of a file that is split; to
     all of a file given for a part. `seed` chooses and orders practice only. `max_tokens` (tokens), `stop` and `extract`
-    override the set's own. No practice task is a held-out task or near one, no anchor an exam task (`antaeus.overlap`):
+    override the set's own. No practice task is a held-out task or near one, no anchor an exam task (`antaeus.overlap`, `antaeus.paraphrase`):
     a file that holds such rows of another file is refused, of its own they are dropped with a warning, as they are elsewhere.
 
     Raises `UserError` for whatever is wrong with names, files and sizes, and if there are no sealed answers to measure with.
@@ -199,17 +200,24 @@ def _apart(tasks: TaskSet, origin: Mapping[str, str]) -> TaskSet:
 
 def _dropped(tasks: TaskSet, part: str, held: Mapping[str, Sequence[Task]], origin: Mapping[str, str]) -> TaskSet:
     there = [(other, task) for other, others in held.items() for task in others]
-    index = Index((str(i), text_of(task.prompt)) for i, (_, task) in enumerate(there))
-    hits = [(task, there[int(hit)]) for task in getattr(tasks, part) if (hit := index.hit(text_of(task.prompt))) is not None]
+    texts = [(str(i), text_of(task.prompt)) for i, (_, task) in enumerate(there)]
+    index, retold = Index(texts), Paraphrases(texts)
+
+    def near(text: str) -> str | None:
+        other = retold.hit(text)
+        return index.hit(text) or (other.id if other is not None and other.sure else None)
+
+    hits = [(task, there[int(hit)]) for task in getattr(tasks, part) if (hit := near(text_of(task.prompt))) is not None]
     if origin[part].lower().endswith(SUFFIXES):  # a file can be mended, a generator or a hub dataset cannot
         across = [(task.id, theirs.id, other) for task, (other, theirs) in hits if origin[other] != origin[part]]
         _refuse_across(part, across, origin)
-    near = {task.id for task, _ in hits}
-    left = tuple(task for task in getattr(tasks, part) if task.id not in near)
+    dropped = {task.id for task, _ in hits}
+    left = tuple(task for task in getattr(tasks, part) if task.id not in dropped)
     if not left:
         raise UserError(f"{origin[part]}: no {part} task is left that is not a held-out task or near one: give other rows")
-    if near:
-        warnings.warn(f"{origin[part]}: {len(near)} {part} tasks near held-out ones were dropped ({_some(near)})", stacklevel=4)
+    if dropped:
+        what = f"{len(dropped)} {part} tasks near held-out ones were dropped ({_some(dropped)})"
+        warnings.warn(f"{origin[part]}: {what}", stacklevel=4)
     return replace(tasks, **{part: left})
 
 
