@@ -25,6 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing the pinned versions into $(VENV) (the first time only) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps --ignore-requires-python verl
 	@touch $@
 
 clean:

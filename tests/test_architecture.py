@@ -15,7 +15,7 @@ import antaeus
 ROOT = Path(antaeus.__file__).parent
 HEAVY = {"torch", "transformers", "peft", "accelerate", "trl", "safetensors.torch"}
 SLOW = HEAVY | {"datasets", "math_verify", "sympy", "reasoning_gym", "matplotlib"}
-HEAVY_ROOMS = {"engine", "bench"}  # the bench measures the engine from outside
+HEAVY_ROOMS = {"engine", "bench", "adopt"}  # the bench measures the engine from outside; adopt stands in others' trainers
 STAGES = ("propose", "solve", "verify", "learn", "guard")
 FLOORS = [
     ("types", "errors"),
@@ -27,7 +27,7 @@ FLOORS = [
     ("records",),
     ("sitting",),
     ("loop", "scorer"),
-    ("api", "show", "bench", "calibrate"),
+    ("api", "show", "bench", "calibrate", "adopt"),
     ("cli",),
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
