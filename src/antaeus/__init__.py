@@ -3,13 +3,14 @@
     >>> import antaeus
     >>> summary = antaeus.run("ttrl", model="smollm2", tasks="add2", rounds=30)
 
-The functions here are those of the command line, by the same names: `run`, `resume`, `list`, `report`, `compare`, `eval`.
+The functions here are those of the command line, by the same names: `run`, `resume`, `list`, `report`, `compare`, `eval`, `audit`,
+`check_grader`.
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "eval", "list", "report", "resume", "run"]
+__all__ = ["__version__", "audit", "check_grader", "compare", "eval", "list", "report", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:

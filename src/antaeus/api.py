@@ -139,6 +139,23 @@ def audit(run_dir: str | Path) -> Sequence[Finding]:
     return worst_first([*audit(folder, base, now), *lost])
 
 
+def check_grader(grader: str, *, data: str | Path | None = None, timeout_s: float = 5.0) -> dict[str, Any]:
+    """Probe a grader with answers known to be right or wrong, with no model at all; the findings are `guard.grader.Report.to_dict`.
+
+    `grader`: "math", "exact", "reasoning-gym:NAME", or a Python FILE or FILE:FUNCTION, which runs in a process of its own with
+    `timeout_s` seconds for each answer. `data`: a JSONL file whose answers are the golds; without it, a built-in list is.
+    """
+    from antaeus.guard.grader import Child, check
+
+    target = _grader(grader)
+    golds = _golds(grader, data)
+    child = Child(target, timeout_s if target.module.endswith(".py") else 60.0)  # ours bound themselves, and start workers first
+    try:
+        return check(child, golds, name=grader).to_dict()
+    finally:
+        child.close()
+
+
 # --- what they stand on -------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +230,50 @@ def _load_tasks(settings: RunConfig) -> TaskSet:
         n_practice=settings.n_practice or None, n_anchor=settings.n_anchor or None, n_exam=settings.n_exam or None,
         max_tokens=settings.max_tokens or None, stop=[settings.stop] if settings.stop else None, extract=settings.extract or None,
     )  # fmt: skip
+
+
+def _grader(name: str) -> Any:
+    from antaeus.guard.grader import Target
+
+    if name in ("math", "exact") or name.startswith("reasoning-gym:"):
+        return Target("antaeus.verify.ground", "grade_text", {"check": name})
+    file, _, function = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
+    if not file.endswith(".py"):
+        raise UserError(f"unknown grader {name!r}: give math, exact, reasoning-gym:NAME, FILE.py or FILE.py:FUNCTION")
+    if not Path(file).is_file():
+        raise UserError(f"there is no file {file}")
+    return Target(file, function)
+
+
+def _golds(grader: str, data: str | Path | None) -> Any:
+    from antaeus.guard.grader import GOLDS, Gold
+
+    if grader.startswith("reasoning-gym:"):
+        if data:
+            raise UserError(f"--data {data}: {grader} grades its own tasks only; leave the file out")
+        return _gym_golds(grader.removeprefix("reasoning-gym:"))
+    if not data:
+        return GOLDS
+    from antaeus.overlap import text_of
+    from antaeus.propose.files import read_rows
+
+    golds = [Gold(row.answer, prompt=text_of(row.prompt)) for row in read_rows(data) if row.answer is not None]
+    if not golds:
+        raise UserError(f'{data}: no row has an answer; each needs one, such as {{"prompt": "2 + 2 =", "answer": "4"}}')
+    return golds[:: -(-len(golds) // 40)]  # 40 golds, from all over the file, are some 4000 questions
+
+
+def _gym_golds(name: str) -> Any:
+    from antaeus.guard.grader import Gold
+    from antaeus.gym import gold_of
+    from antaeus.propose.gym import gym
+
+    tasks = gym(name, 0, n_practice=1, n_anchor=1, n_exam=12)
+    sealed = [tasks.exam_vault.open(task) for task in tasks.exam]
+    golds = [Gold(text, sealed=entry) for entry in sealed if (text := gold_of(entry)) is not None]
+    if not golds:
+        raise UserError(f"reasoning-gym:{name} gives no answers of its own that could be tried")
+    return golds
 
 
 def _plan(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any) -> dict[str, Any]:

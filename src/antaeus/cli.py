@@ -175,6 +175,28 @@ def score_service(
         api.score_service(tasks, socket, budget=budget, watch=say, **parse_pairs(settings or []))
 
 
+@app.command("check-grader")
+def check_grader(
+    grader: Annotated[str, typer.Argument(help="math, exact, reasoning-gym:NAME, or FILE.py, FILE.py:FUNCTION.")],
+    data: Annotated[Path | None, typer.Option(help="JSONL with answers: your own golds instead of the built-in ones.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds a grader in a file has for each answer.", min=0.01)] = 5.0,
+    json: Json = False,
+) -> None:
+    """Does a grader pay for right answers and for nothing else? Needs no model. Exit code 1: it does not.
+
+    Example: antaeus check-grader my_reward.py:compute_score --data train.jsonl
+    """
+    from antaeus import api
+    from antaeus.show import grader_table
+
+    found = api.check_grader(grader, data=data, timeout_s=timeout)
+    if json:
+        _print_json(found)
+    else:
+        grader_table(found)
+    raise typer.Exit(0 if found["sound"] else 1)
+
+
 @app.command()
 def bench(
     what: Annotated[

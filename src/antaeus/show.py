@@ -119,3 +119,23 @@ def findings_table(findings: Sequence[Finding]) -> None:
         style = {"fatal": "bold red", "warning": "yellow"}.get(finding.severity, "")
         table.add_row(finding.severity, finding.rule, escape(finding.sentence), escape(finding.where), style=style)
     out.print(table)
+
+
+def grader_table(found: Mapping[str, Any]) -> None:
+    """What the check of a grader found: the kinds of probes with something to report, an example of each, and the verdict."""
+    out, styles = Console(highlight=False), {"wrong": "bold red", "weak": "yellow", "strict": "dim"}
+    out.print(
+        escape(f"{found['called']}; {found['golds']} golds; reads {' and '.join(found['reads']) or 'nothing'}"), soft_wrap=True
+    )
+    table = Table("", "probe, and the first example", "", "tried", "went wrong", box=None, header_style="bold")
+    for row in found["rows"]:
+        if style := styles.get(row["severity"]):
+            went = [f"{n} {state}" for state, n in row["troubles"].items()]
+            example = row["examples"][next(iter(row["troubles"]))]
+            about = f"{escape(row['probe'])}\n[not bold dim]{escape(example)}[/]"
+            table.add_row(row["severity"], about, row["rule"], str(row["tried"]), "\n".join(went), style=style)
+    if table.row_count:
+        out.print(table)
+    clean = [row["tried"] for row in found["rows"] if not row["severity"]]
+    out.print(f"{sum(clean)} questions of {len(clean)} other kinds: nothing to report")
+    out.print(f"[bold]{escape(found['verdict'])}[/]", soft_wrap=True)

@@ -44,6 +44,8 @@ def judge(*, gold: str, answer: str | None, timeout_s: float = 5.0) -> bool | No
     """
     if not isinstance(gold, str) or not isinstance(answer, str) or not gold.strip() or not answer.strip():
         return False
+    if len({_currency(gold), _currency(answer)} - {""}) > 1:
+        return False
     try:
         return _same(canonical(gold), canonical(answer), timeout_s)
     except Exception:
@@ -79,6 +81,12 @@ def classes(answers: Sequence[str | None], *, timeout_s: float = 5.0) -> list[in
                 formulas += [] if is_number(key) else [of_key[key]]
         labels.append(of_key[key])
     return labels
+
+
+def _currency(text: str) -> str:
+    r"""The sign of a currency; a dollar is one where it is written \$ or stands alone, a pair of them is LaTeX."""
+    dollar = r"\$" in text or text.count("$") == 1
+    return "$" if dollar else next((sign for sign in "£€¥" if sign in text), "")
 
 
 def _same(a: str, b: str, timeout_s: float) -> bool | None:

@@ -31,6 +31,10 @@ _NUMBER = re.compile(
 )
 _INSIDE = re.compile(r"(?:[\^_]\{?|\\(?:sqrt(?:\[\d*\])?|[dtc]?frac)\{?|\}\{)$")  # before a number that is only part of something
 _DOUBT = re.compile(r"\b(?:or|maybe|perhaps|possibly|alternatively|either)\b\W*$", re.IGNORECASE)
+_NOT = re.compile(
+    r"(?:\b(?:can)?not|\bnever|n['’]t)[\s$*(\\]+(?:(?!but\b|only\b)[A-Za-z]+[\s$*(\\]+){0,2}$", re.IGNORECASE
+)  # "not 5", "isn't equal to 5"
+_LISTED = re.compile(r"(?:[\d.]+\s*,\s*){2}(?:and\s+)?$")  # the last of three numbers or more is no final answer
 _AFTER = re.compile(
     r"\\?[%$)]*(?:[,;]?\s*$|[,;]?\s+\(?(?!and\b|pi\b|sqrt)[A-Za-z]{2})"
 )  # end or words: not a formula, not a list
@@ -121,9 +125,12 @@ def _from_sentence(sentence: str) -> str:
     numbers = list(_NUMBER.finditer(sentence))
     if not numbers:
         return sentence
-    if any(_DOUBT.search(sentence[max(0, number.start() - 40) : number.start()]) for number in numbers):
+    if any(_DOUBT.search(_before(sentence, number)) for number in numbers):
         return ""
-    first, last = numbers[0], numbers[-1]
+    affirmed = [number for number in numbers if not _NOT.search(_before(sentence, number))]
+    if not affirmed or len(affirmed) == 1 < len(numbers):  # "not 5", "not 5 but 6"
+        return affirmed[0][0] if affirmed else ""
+    first, last = affirmed[0], affirmed[-1]
     ends = [_AFTER.match(sentence, number.end()) for number in (first, last)]
     if ends[1] and "," not in sentence and re.fullmatch(r"[^=]*=\s*\$?", sentence[: last.start()]):
         return last[0]
@@ -137,8 +144,11 @@ def _number(text: str) -> str | None:
     if not last:
         return None
     (found,) = last
-    before = text[max(0, found.start() - 40) : found.start()]
-    return "" if _INSIDE.search(before) or _DOUBT.search(before) else found[0]
+    return "" if any(form.search(_before(text, found)) for form in (_INSIDE, _DOUBT, _NOT, _LISTED)) else found[0]
+
+
+def _before(text: str, number: re.Match[str]) -> str:
+    return text[max(0, number.start() - 40) : number.start()]
 
 
 def _line(text: str) -> str | None:

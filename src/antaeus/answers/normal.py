@@ -23,6 +23,7 @@ _TEXT = r"\\(?:text|textrm|textbf|textit|textnormal|mathrm|mathbf|mathit|mbox|op
 _UNIT = re.compile(
     r" ?(?:\\?%|percent|per cent|\^ ?\{? ?\\circ ?\}?|\\degrees?(?![A-Za-z])|degrees?)"
     rf"| ?{_TEXT}(?P<tex>[^{{}}0-9\\]*)\}}(?: ?\^ ?\{{?(?P<power>[23])\}}?)?"
+    r"| ?(?P<short>cm|mm|km|kg|mg|ml)"
     r"| (?P<plain>(?:[A-Za-z]{3,}|cm|mm|km|kg|mg|ml|ft|lb|oz|hr)(?: [A-Za-z]+){0,2})"
 )
 _SCALE = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -37,11 +38,14 @@ _SPACING = re.compile(
     r"(?P<row>\\\\)|\\! ?|\\(?:left|right|displaystyle|textstyle|big[lr]?|Big[lr]?|bigg[lr]?)(?![A-Za-z])|\{(?P<comma>,)\}"
     r"|\\[$]|[$]|(?P<space>\\[,;:> ()\[\]]|~|\\q?quad(?![A-Za-z])|\\boxed ?(?=\{))"
 )
+_REPEATING = re.compile(r"(?<![0-9])([0-9]*+)\.([0-9]*+)\\(?:overline|bar)(?![A-Za-z]) ?(?:\{ ?([0-9]+) ?\}|([0-9]))")
+_LESS = {">": "<", r"\ge": r"\leq", r"\geq": r"\leq"}
+_GREATER = re.compile(r"(>|\\geq?(?![A-Za-z]))")
 _WORDS = ["pi", "infty", "times", "cdot", "cdot", "leq", "geq", "neq", "in", "cup", "cap", "pm"]
 _SYMBOLS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d", "-"),
-        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),
+        **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff", ""),
         **dict.fromkeys("°º", r"^\circ "),
         **dict.fromkeys("÷⁄", "/"),
         **{c: rf"\{word} " for c, word in zip("π∞×·⋅≤≥≠∈∪∩±", _WORDS, strict=True)},
@@ -104,7 +108,8 @@ def _tidy(text: str) -> str:
     text = _SPACING.sub(lambda m: m["row"] or m["comma"] or (" " if m["space"] else ""), text)
     text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text)
     text = re.sub(r"\\frac ?(?:([0-9])|\{([^{}]*)\}) ?(?:([0-9])|\{([^{}]*)\})", _fraction_in_braces, text)
-    text = " ".join(text.split()).strip("*").strip(" ,;")
+    text = _REPEATING.sub(_repeating, text)
+    text = " ".join(text.split()).strip("*").lstrip(" ,;").rstrip(" ,;\\")
     text = text[:-1].strip() if text.endswith(".") and not text.endswith("..") else text
     return text[1:-1].strip() if re.fullmatch(r"\{[^{}]*\}", text) else text
 
@@ -117,6 +122,15 @@ def _fraction_in_braces(found: re.Match[str]) -> str:
     return rf"\frac{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}"
 
 
+def _repeating(found: re.Match[str]) -> str:
+    """0.1(6): the digits up to the end of the first period, less those before it, over 90."""
+    before, period = found[1] + found[2], found[3] or found[4]
+    if len(before + period) > _DIGITS:
+        return found[0]
+    top = int(before + period) - int(before or 0)
+    return rf"\frac{{{top}}}{{{(10 ** len(period) - 1) * 10 ** len(found[2])}}}"
+
+
 def _quantity(text: str) -> str | None:
     r"""`7`, `1/2` or `5\text{cm}` where the text is a number with at most a currency sign before and a unit after it."""
     currency = text[:1] if text[:1] in "£€¥" else ""
@@ -124,7 +138,7 @@ def _quantity(text: str) -> str | None:
     tail = _UNIT.fullmatch(text, found.end()) if found else None
     if not found or (found.end() < len(text) and not tail):
         return None
-    words = (currency + " " + ((tail["tex"] or tail["plain"] or "") if tail else "")).casefold().split()
+    words = (currency + " " + ((tail["tex"] or tail["short"] or tail["plain"] or "") if tail else "")).casefold().split()
     factor = _SCALE.get(words[0], 1) if words else 1
     unit = " ".join(words if factor == 1 else words[1:]).strip(".").removesuffix("s")
     if hedged(unit) or _NO_UNIT.search(unit) or (value := _number(found, factor)) is None:
@@ -159,6 +173,8 @@ def _long_decimal(found: re.Match[str]) -> str | None:
 
 
 def _formula(text: str) -> str:
+    if len(chain := _GREATER.split(text)) > 3 and "<" not in text and r"\le" not in text:
+        text = "".join(f" {_LESS.get(part, part)} " for part in reversed(chain))  # 4 > x > 1 is 1 < x < 4
     for _ in range(4):  # \text{} inside \text{}, sqrt() inside sqrt(); deeper nesting is left as it is
         text = re.sub(rf"{_TEXT}([^{{}}]*)\}}", r" \1 ", text)
         text = re.sub(r"\\?sqrt ?\(([^()]*)\)|(?<!\\)sqrt ?([0-9]+|[A-Za-z])", lambda m: r"\sqrt{%s}" % (m[1] or m[2]), text)

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import antaeus
 from antaeus.guard.findings import Finding
 from antaeus.types import Task, TaskSet, Vault, to_json
 
@@ -41,7 +40,7 @@ def seals(tasks: TaskSet, templates: Mapping[str, str] | None = None) -> dict[st
     public = {part: _hash("\n".join(map(to_json, held)).encode()) for part, held in parts.items()}
     shots = sorted({task.shots for held in parts.values() for task in held})
     return {
-        **_graders(Path(antaeus.__file__).parent),
+        **_graders(Path(__file__).parents[1]),
         **{f"package/{name}": _version(name) for name in PACKAGES},
         **{f"template/{name}": _hash(text.encode()) for name, text in (templates or {}).items()},
         "template/shots": _hash("\0".join(shots).encode()),

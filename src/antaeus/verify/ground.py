@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antaeus.answers import judge
+from antaeus.answers import extract, judge
 from antaeus.gym import grade_gym
 from antaeus.types import Attempt, Group, Source, Task, Vault, Verdict
 
@@ -17,13 +17,20 @@ def ground(group: Group, vault: Vault) -> list[Verdict]:
 def _grade(task: Task, attempt: Attempt, sealed: str) -> Verdict:
     if attempt.answer is None:
         return Verdict(0.0, Source.GROUND, "no answer")
-    right = _check(task.check, sealed, attempt.answer)
+    right = right_answer(task.check, sealed, attempt.answer)
     if right is None:
         return Verdict(None, Source.GROUND, "the grader failed or timed out")
     return Verdict(float(right), Source.GROUND, "right" if right else "wrong")
 
 
-def _check(check: str, sealed: str, answer: str) -> bool | None:
+def grade_text(gold: str, text: str | None, check: str = "math") -> bool | None:
+    """Is the answer in a whole completion right, read and checked the way a run does it? None: the grader failed."""
+    answer = extract(text) if text is not None else None
+    return right_answer(check, gold, answer) if answer is not None else False
+
+
+def right_answer(check: str, sealed: str, answer: str) -> bool | None:
+    """Is `answer` right by the check that is named "exact", "reasoning-gym:..." or "math"? None: the grader failed."""
     if check == "exact":
         return sealed.strip() == answer.strip()
     if check.startswith("reasoning-gym:"):
