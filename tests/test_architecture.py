@@ -19,7 +19,8 @@ HEAVY_ROOMS = {"engine", "bench", "adopt"}  # the bench measures the engine from
 STAGES = ("propose", "solve", "verify", "learn", "guard")
 FLOORS = [
     ("types", "errors"),
-    ("answers", "stats", "noise", "overlap", "paraphrase", "gym", "arithmetic"),
+    ("answers", "stats", "noise", "overlap", "gym", "arithmetic"),
+    ("paraphrase",),
     ("engine",),
     STAGES,
     ("recipes", "store", "reporting"),

@@ -11,10 +11,11 @@ from antaeus import loop, records
 from antaeus.config import configure
 from antaeus.engine.base import Trained
 from antaeus.engine.local import LocalEngine
+from antaeus.engine.models import resolve
 from antaeus.errors import UserError
 from antaeus.propose.sets import load
 from antaeus.recipes.ttrl import TTRL
-from antaeus.sitting import Sealed, sealing
+from antaeus.sitting import Custody, Sealed, sealing
 from antaeus.store.run import RunDir
 from antaeus.types import Practice, SealBroken, Source, Verdict
 
@@ -89,7 +90,8 @@ def small_run(folder, recipe="ttrl", **given):
 
 def improve(parts, recipe=None, tasks=None, watch=lambda *_: None, stop=lambda: False):
     run, method, engine, own, folder = parts
-    with sealing(tasks or own, (), run.tries, method.temperature) as sealed:
+    custody = Custody(resolve("tiny"), {"tasks/exam": "x"}, lambda: {"tasks/exam": "x"})
+    with sealing(tasks or own, (), run.tries, method.temperature, custody) as sealed:
         return loop.improve(run, recipe or method, engine, sealed, folder, watch, stop)
 
 

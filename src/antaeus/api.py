@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from antaeus.types import Source, TaskSet, to_json
 
 if TYPE_CHECKING:
     from antaeus.guard.findings import Finding
+    from antaeus.sitting import Custody
 
 Watch = Callable[[str, Mapping[str, Any]], None]
 Rows = list[dict[str, Any]]
@@ -98,10 +100,10 @@ def eval(model: str, tasks: str, **given: Any) -> dict[str, Any]:
     """Accuracy of a model (a name, a folder, a version of a run) on the exam tasks of a set, with its interval: greedy, or the mean
     of `tries` sampled attempts each."""
     from antaeus.guard.gate import tally
-    from antaeus.sitting import sealing
+    from antaeus.sitting import Custody, sealing
 
     settings, _ = configuration.configure("ttrl", {**given, "model": model, "tasks": tasks})
-    with sealing(_load_tasks(settings), (), settings.tries, 1.0) as sealed:
+    with sealing(_load_tasks(settings), (), settings.tries, 1.0, Custody(Path(), {}, dict)) as sealed:
         _, rows = sealed.take(_engine(settings), sealed.tasks.exam)
     return {"model": model, "tasks": sealed.tasks.name, **tally(rows)}
 
@@ -168,12 +170,32 @@ def _improve(
 
     directory = RunDir(folder)
     try:
-        with sealing(tasks, _others(settings), settings.tries, method.temperature) as sealed:
+        custody = _custody(settings, method, tasks, engine, folder)
+        with sealing(tasks, _others(settings), settings.tries, method.temperature, custody) as sealed:
             summary = improve(settings, method, engine, sealed, directory, watch, stop)
     finally:
         directory.close()
         report(folder)
     return {**summary, "run_dir": str(folder)}
+
+
+def _custody(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path) -> Custody:
+    """The seals of the run's start, on the disk before anything is learned, and how to take them again."""
+    from antaeus.engine.models import fetch
+    from antaeus.guard.seals import seals
+    from antaeus.sitting import Custody
+    from antaeus.solve.rollout import ask
+    from antaeus.store.files import write_atomically
+
+    templates, file = {"prompt": engine.render(ask(tasks.practice[0], engine.chat))}, folder / "seals.json"
+
+    def now() -> dict[str, str]:
+        with warnings.catch_warnings(action="ignore"):  # said when they were read first
+            return seals(_tasks(settings, method), templates)
+
+    if not file.exists():
+        write_atomically(file, to_json({"start": now()}))
+    return Custody(fetch(settings.model), json.loads(file.read_text(encoding="utf-8"))["start"], now)
 
 
 def _or_gone(get: Callable[[], Any], gone: Any) -> Any:

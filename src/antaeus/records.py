@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from antaeus.engine.base import Engine, Trained
+from antaeus.guard import descent
 from antaeus.guard.fingerprint import Registry, short
 from antaeus.store.run import RunDir
 from antaeus.types import Group, Verdict, Version
@@ -34,18 +36,21 @@ class State:
     stopped: str = ""  # the alarm that ended learning
     survey: dict[str, tuple[str | None, float]] = field(default_factory=dict)  # majority and its share by practice task
     registry: Registry = field(default_factory=Registry)
+    hashes: dict[str, str] = field(default_factory=dict)  # of the versions' files, when they were saved
 
 
 def version_id(round: int) -> str:
     return f"r{round:03d}" if round else BASE
 
 
-def keep(engine: Engine, run: RunDir, state: State) -> None:
-    """Save the policy as a version, with its fingerprint; the base is where it came from and is only entered in the lineage."""
+def keep(engine: Engine, run: RunDir, state: State, base: Path) -> None:
+    """Save the policy as a version, with its fingerprint and the hash of its files; the base lies in its own folder."""
     name, round = version_id(state.round), state.round
     state.registry.enter(engine, name)
     parent, path = (state.parent, f"versions/{name}") if round else (None, None)
     run.add_version(Version(name, parent, engine.kind, round, path, short(state.registry.versions[name])), engine.save)
+    state.hashes[name] = descent.fingerprint(run.version(name) if round else base)
+    run.append("versions/sha256.jsonl", {"id": name, "sha256": state.hashes[name]})
 
 
 def record(

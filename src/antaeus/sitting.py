@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from antaeus.config import RunConfig
 from antaeus.engine.base import Engine, Sampling
-from antaeus.guard import gate
+from antaeus.guard import descent, gate, seals
+from antaeus.guard.audit import log_hashes
+from antaeus.guard.fingerprint import WrongWeights
+from antaeus.guard.lineage import Lineage, Proposal
 from antaeus.guard.service import ScoreService
 from antaeus.recipes.base import Recipe
 from antaeus.records import BASE, State, Watch, keep, record, round_s, version_id
 from antaeus.solve.rollout import rollout
 from antaeus.store.run import RunDir
-from antaeus.types import Anchor, Decision, Exam, Group, TaskSet, Verdict
+from antaeus.types import Anchor, Decision, Exam, Group, TaskSet, Verdict, to_json
 
 Rows = list[list[Verdict]]
 """The verdicts on each task's attempts."""
+
+REGRADED = 20  # tasks of the base's exam that are graded twice, to find out a grader that changes its mind
+
+
+@dataclass(frozen=True)
+class Custody:
+    """What has to be the same before and after: the folder of the base, and the seals of graders, templates and tasks."""
+
+    base: Path
+    before: Mapping[str, str]
+    now: Callable[[], Mapping[str, str]]
+
+    @property
+    def instruments(self) -> dict[str, str]:
+        """What a lineage's exam was opened with: its tasks and answers, the anchors, the graders; a hash each."""
+        kinds = {
+            "exam": ("tasks/exam", "answers/exam"),
+            "anchor": ("tasks/anchor", "answers/anchor"),
+            "grader": ("grader", "package"),
+        }
+        parts = {what: [self.before[k] for k in sorted(self.before) if k.startswith(names)] for what, names in kinds.items()}
+        return {what: seals.digest(values) for what, values in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -27,6 +53,7 @@ class Sealed:
 
     tasks: TaskSet
     service: ScoreService
+    custody: Custody
     tries: int = 1
     temperature: float = 1.0
     others: tuple[Sealed, ...] = ()
@@ -41,12 +68,12 @@ class Sealed:
 
 
 @contextmanager
-def sealing(tasks: TaskSet, others: Sequence[TaskSet], tries: int, temperature: float) -> Iterator[Sealed]:
+def sealing(tasks: TaskSet, others: Sequence[TaskSet], tries: int, temperature: float, custody: Custody) -> Iterator[Sealed]:
     """Hand the answers of anchors and exams to processes of their own, for as long as the block lasts; here they are wiped."""
     with ExitStack() as services:
         own, *rest = [services.enter_context(ScoreService(each)) for each in (tasks, *others)]
-        beside = tuple(Sealed(s.seal(t), s, tries, temperature) for t, s in zip(others, rest, strict=True))
-        yield Sealed(own.seal(tasks), own, tries, temperature, beside)
+        beside = tuple(Sealed(s.seal(t), s, custody, tries, temperature) for t, s in zip(others, rest, strict=True))
+        yield Sealed(own.seal(tasks), own, custody, tries, temperature, beside)
 
 
 def look_at_anchors(engine: Engine, sealed: Sealed, run: RunDir, state: State) -> dict[str, Any]:
@@ -58,7 +85,7 @@ def look_at_anchors(engine: Engine, sealed: Sealed, run: RunDir, state: State) -
     result = gate.tally(rows)
     if result["correct"] >= state.best_correct:
         state.best, state.best_round, state.best_correct = name, state.round, result["correct"]
-        keep(engine, run, state)
+        keep(engine, run, state, sealed.custody.base)
     return result
 
 
@@ -68,39 +95,75 @@ def conclude(
     """Open the exam, once: base, best and last version; decide; write the summary."""
     last = version_id(state.round)
     if last != state.best:
-        keep(engine, run, state)
-    order = [*sorted({BASE, last} - {state.best}), state.best]
-    results = {name: exam(engine, sealed, run, name, state, watch) for name in order}
-    evidence = {what: gate.compare(rows, results[state.best][what]) for what, rows in results[BASE].items()}
-    main = evidence.pop(sealed.tasks.name)
-    decision = gate.decide(main, state.best, BASE, others=evidence)
+        keep(engine, run, state, sealed.custody.base)
+    lineage = Lineage(Path(config.lineage), proposals=config.proposals) if config.lineage and state.best != BASE else None
+    proposal = Proposal(state.hashes[state.best], state.hashes[BASE], sealed.custody.instruments)
+    if lineage and (refused := lineage.refusal(proposal)):
+        decision, after = Decision("undecided", BASE, f"the exam was not opened: {refused}"), None
+    else:
+        level = lineage.open(proposal) if lineage else gate.ALPHA
+        decision, after = sit(engine, sealed, run, state, watch, level)
+        decision = lineage.enter(proposal, decision) if lineage else decision
     run.append("decisions.jsonl", decision)
-    summary = summarise(config, recipe, state, sealed.tasks, decision, gate.tally(results[last][sealed.tasks.name]), prompt)
+    summary = summarise(config, recipe, state, sealed.tasks, decision, after, prompt)
+    run.write("seals.json", to_json({"start": sealed.custody.before, "end": sealed.custody.now(), "logs": log_hashes(run.path)}))
     run.finish(summary, {state.best, last})
     watch("end", summary)
     return summary
 
 
-def exam(engine: Engine, sealed: Sealed, run: RunDir, name: str, state: State, watch: Watch) -> dict[str, Rows]:
-    """One version's verdicts on the exam of the run's tasks and of each other ability, by name of the task set."""
+def sit(engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch, level: float) -> tuple[Decision, dict[str, Any]]:
+    """The exam of base, last and best version; the gate's decision on the best, and the tally of the last."""
+    last = version_id(state.round)
+    order = [*sorted({BASE, last} - {state.best}), state.best]
+    results = {name: exam(engine, sealed, run, name, state, watch) for name in order}
+    main, flaky = sealed.tasks.name, unsteady(sealed, results[BASE])
+    seen = {what: gate.compare(rows, results[state.best][what][1], flaky) for what, (_, rows) in results[BASE].items()}
+    decision = gate.decide(seen.pop(main), state.best, BASE, level, others=seen)
+    if changed := seals.broken(sealed.custody.before, sealed.custody.now()):
+        decision = replace(
+            decision, action="undecided", version=BASE, why=f"{changed[0].sentence} while the run lasted: nothing is decided"
+        )
+    return decision, gate.tally(results[last][main][1])
+
+
+def exam(
+    engine: Engine, sealed: Sealed, run: RunDir, name: str, state: State, watch: Watch
+) -> dict[str, tuple[list[Group], Rows]]:
+    """One version's attempts and verdicts at the exam of the run's tasks and of each other ability, by name of the task set."""
     watch("exam", {"version": name})
-    engine.load(None if name == BASE else run.version(name))
+    folder = sealed.custody.base if name == BASE else run.version(name)
+    if descent.fingerprint(folder) != state.hashes[name]:
+        raise WrongWeights(f"{folder}: its files are not those of version {name}: they were changed while the run lasted")
+    engine.load(None if name == BASE else folder)
     state.registry.check(engine, name)
-    rows = {}
+    sat = {}
     for each in (sealed, *sealed.others):
-        groups, rows[each.tasks.name] = each.take(engine, each.tasks.exam)
-        record(run, state.round, "exam" if each is sealed else "also", name, groups, rows[each.tasks.name])
-    return rows
+        sat[each.tasks.name] = groups, rows = each.take(engine, each.tasks.exam)
+        record(run, state.round, "exam" if each is sealed else "also", name, groups, rows)
+    return sat
+
+
+def unsteady(sealed: Sealed, sat: Mapping[str, tuple[list[Group], Rows]]) -> list[str]:
+    """Tasks on which a second grading of the same answers gave other scores."""
+    groups, rows = sat[sealed.tasks.name]
+    return gate.flaky(groups[:REGRADED], rows[:REGRADED], sealed.service.mark(groups[:REGRADED]))
 
 
 def summarise(
-    config: RunConfig, recipe: Recipe, state: State, tasks: TaskSet, decision: Decision, last: Mapping[str, Any], prompt: str
+    config: RunConfig,
+    recipe: Recipe,
+    state: State,
+    tasks: TaskSet,
+    decision: Decision,
+    last: Mapping[str, Any] | None,
+    prompt: str,
 ) -> dict[str, Any]:
     return {
         "status": "stopped" if state.stopped else "finished",
         "recipe": recipe.name, "control": recipe.control, "source": recipe.source, "model": config.model, "tasks": tasks.name,
         "seed": config.seed, "rounds": state.round, "rollbacks": state.rollbacks, "stopped": state.stopped or None,
-        "exam": {**decision.evidence, "last": last["accuracy"], "last_ci": last["ci"]},
+        "exam": {**decision.evidence, "last": last["accuracy"], "last_ci": last["ci"]} if last else None,
         "anchor_best_round": state.best_round, "decision": decision.action, "why": decision.why, "promoted_version": decision.version,
         "wall_s": None, "learn_s": round_s(state.learn_s),
         "tokens_sampled": state.tokens_sampled, "tokens_trained": state.tokens_trained, "rendered_prompt": prompt,

@@ -84,5 +84,10 @@ def _slow(held: Sequence[Task], vault: Vault, salt: str) -> str:
     return hashlib.scrypt(answers.encode(), salt=salt.encode(), n=2**14, r=8, p=1).hex()
 
 
+def digest(values: Sequence[str]) -> str:
+    """One hash of several seals."""
+    return _hash("\n".join(values).encode())
+
+
 def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -19,7 +19,7 @@ from antaeus.errors import UserError
 from antaeus.store.files import damaged, digest, sync, write_atomically
 from antaeus.types import Version, to_json
 
-LOGS = ("events.jsonl", "attempts.jsonl", "decisions.jsonl", "versions/lineage.jsonl")
+LOGS = ("events.jsonl", "attempts.jsonl", "decisions.jsonl", "versions/lineage.jsonl", "versions/sha256.jsonl")
 SHARE = 0.05  # checkpoints may cost this share of the run's time
 FIRST_GUESS_S = 2.0  # what the first checkpoint is taken to cost
 
