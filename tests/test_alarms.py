@@ -129,7 +129,7 @@ def test_fingerprints_tell_versions_apart():
     known = Registry()
     known.choose([attempt("1", i) for i in range(40)])
     known.choose([attempt("2", ids=(9, 9, 9))])  # the probe is chosen once
-    assert len(known.probe) == 16
+    assert len(known.probe) == 40
     known.enter(Scorer(-1.0), "base")
     known.enter(Scorer(-1.04), "r001")
     known.check(Scorer(-1.0), "base")
@@ -138,3 +138,15 @@ def test_fingerprints_tell_versions_apart():
         with pytest.raises(WrongWeights, match=claimed):
             known.check(Scorer(level), claimed)
     assert len(short(known.versions["base"])) == 12 and short(known.versions["base"]) != short(known.versions["r001"])
+
+
+def test_retention_is_the_share_of_the_bases_sureness_that_is_left():
+    known = Registry()
+    known.choose([attempt("1", i) for i in range(4)])  # two tokens each
+    known.enter(Scorer(-1.0), "base")
+    assert known.retention(Scorer(-1.0)) == 1.0
+    assert known.retention(Scorer(-1.5)) == pytest.approx(math.exp(-1.0))
+    long = Registry()
+    long.choose([attempt("1", ids=tuple(range(80)))])  # of a long completion it is that of eight tokens
+    long.enter(Scorer(-1.0), "base")
+    assert long.retention(Scorer(-1.5)) == pytest.approx(math.exp(-4.0))

@@ -95,7 +95,7 @@ def event(r: int, rng: random.Random, gain: float) -> dict[str, Any]:
         "proxy_reward": proxy,
         "token_entropy": 0.9 * math.exp(-r / 12) + abs(rng.gauss(0, 0.02)),
         "surprise_of_recipe": rng.random(),
-        **dict.fromkeys(("shared_answer", "reward_variance", "surprise", "repetition"), 0.1),
+        **dict.fromkeys(("shared_answer", "reward_variance", "surprise", "retention", "repetition"), 0.1),
         **dict.fromkeys(("judge_mean", "judge_variance", "judge_first"), 0.5),
     }
     train = {

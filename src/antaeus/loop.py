@@ -55,7 +55,7 @@ def improve(
         fence.check(lessons)
         trained = train(engine, method, lessons, round, tasks)
 
-        measured = meters.measure(groups, verdicts, reference)
+        measured = {**meters.measure(groups, verdicts, reference), "retention": state.registry.retention(engine)}
         state.round = round
         state.history.append(measured)
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)

@@ -10,11 +10,10 @@ from typing import Any
 
 from antaeus.engine.base import Engine, Trained
 from antaeus.guard import descent
-from antaeus.guard.fingerprint import Registry, short
+from antaeus.guard.fingerprint import BASE, Registry, short
 from antaeus.store.run import RunDir
 from antaeus.types import Group, Verdict, Version
 
-BASE = "base"
 Watch = Callable[[str, Mapping[str, Any]], None]
 """Told what happens: ("start" | "round" | "exam" | "end", what there is to say)."""
 

@@ -7,14 +7,16 @@ A hash of files cannot see what a process computes with. Scores can, and need no
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import dist
 
 from antaeus.engine.base import Engine
 from antaeus.types import Attempt
 
-PROBES = 16  # completions
+PROBES = 64  # completions
+STRETCH = 8  # tokens: the probability of a longer completion is taken to that of so many of its tokens, or it would be 0
+BASE = "base"
 NEAR = 0.05  # root mean square in nats; the same weights in bfloat16 differ by some thousandths with the number of threads
 
 Fingerprint = list[float]
@@ -41,6 +43,19 @@ class Registry:
         fixed = [Attempt("probe", i, tuple(p), tuple(c), "", "length", (), ()) for i, (p, c) in enumerate(self.probe)]
         return [round(p, 4) for scores in engine.score(fixed) for p in scores.logprobs]
 
+    def retention(self, engine: Engine) -> float:
+        """Mean probability that the policy gives the base's own greedy answers to the probe, as a share of what the base gave them.
+
+        No label is looked at. Whoever learns something gives most of these answers more probability, not less: he becomes surer of
+        what was right, and those he corrects were the doubtful ones. Whoever comes apart forgets them together.
+        """
+        return sum(self._sureness(self.take(engine))) / sum(self._sureness(self.versions[BASE]))
+
+    def _sureness(self, logprobs: Fingerprint) -> list[float]:
+        each = iter(logprobs)
+        rows = [[next(each) for _ in ids] for _, ids in self.probe]
+        return [math.exp(sum(row) * min(1.0, STRETCH / len(row))) for row in rows if row]
+
     def enter(self, engine: Engine, version: str) -> None:
         """Remember the weights at work as `version`."""
         self.versions[version] = self.take(engine)
@@ -48,7 +63,7 @@ class Registry:
     def check(self, engine: Engine, version: str) -> None:
         """Raises `WrongWeights` unless the weights at work are `version`'s, up to rounding, and no other version's are nearer."""
         found = self.take(engine)
-        apart = {name: dist(found, known) / len(found) ** 0.5 for name, known in self.versions.items()}
+        apart = {name: math.dist(found, known) / len(found) ** 0.5 for name, known in self.versions.items()}
         own = apart.get(version, float("inf"))
         nearest = min(apart, key=lambda name: apart[name])
         if own > NEAR or apart[nearest] < own:

@@ -22,6 +22,8 @@ DEFINITIONS = {
     "reward_variance": "Variance of the scores within a prompt, mean over prompts.",
     "kl_to_base": "k3 estimate of KL(policy || base) in nats a token, on some attempts of each prompt.",
     "surprise": "Mean of -log p under the base, in nats a token, on the same attempts: what the base would not say raises it.",
+    "retention": "Mean probability of the base's own greedy answers to the anchors (which of them are right is not looked at) after the "
+    "round's update, as a share of what the base gave them: learning raises it, coming apart lowers it.",
     "length": "Mean tokens of an attempt.",
     "truncated": "Share of attempts cut by the token limit.",
     "repetition": "Share of an attempt's three-token runs that it had written before, mean over attempts.",

@@ -23,6 +23,7 @@ _GUARDED = {
     "reward_variance": "Reward variance",
     "kl_to_base": "Divergence from the base",
     "surprise": "Surprise of the base",
+    "retention": "Retention of the base's answers",
     "length": "Length",
     "truncated": "Truncated",
     "repetition": "Repetition",
