@@ -1,13 +1,15 @@
-"""Runs whose outcome is known beforehand: nothing happens, the model gets better, or it is driven into collapse, each in its own way."""
+"""Runs whose outcome is known beforehand: the model gets better, or is driven into collapse, each in its own way."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from antaeus.recipes.base import Recipe
+from antaeus.recipes.rlvr import RLVR
+from antaeus.recipes.ttrl import TTRL
 from antaeus.types import Group, Source, TaskSet, Vault, Verdict
 
 
@@ -39,15 +41,32 @@ class Lengthy(Recipe):
 
 @dataclass(frozen=True)
 class Drive:
-    """One way to run: what is practised (accuracy is always measured on the same anchors), by which recipe and settings."""
+    """One way to run: by which recipe, on which practice tasks. Anchors and exam are always two-digit sums, which the model can do."""
 
-    kind: str  # "none" = no effect, "healthy", "collapse"
+    kind: Literal["healthy", "collapse"]
     recipe: type[Recipe]
-    tasks: str = "add2"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    anchor_every: int = 1
+    practice: str = "add2"
+
+    def tasks(self, measured: TaskSet, practised: TaskSet) -> TaskSet:
+        return replace(measured, practice=practised.practice, practice_vault=practised.practice_vault)
 
 
-def practised(name: str, measured: TaskSet, other: TaskSet) -> TaskSet:
-    """`measured` with the practice tasks of `other`: no prior, while anchors and exam stay those of what the model can do."""
-    return replace(measured, practice=other.practice, practice_vault=other.practice_vault) if other.name != name else measured
+def drives(model: str) -> dict[str, Drive]:
+    """What is run on a model. Rates are such that a ruined run has lost five points after some five to fifteen rounds."""
+    lab = model == "lab"
+    steady = {"rounds": 24 if lab else 18, "schedule": "constant", "prompts": 16 if lab else 8}
+    votes = {**steady, "agreement": 0.0}
+    learns = {"rounds": 24, "schedule": "constant"} if lab else {"rounds": 20}
+    slow, usual = ({**learns, "lr": 2e-5}, {**learns, "lr": 1e-4}) if lab else (learns, learns)
+    rates = {"mul2": 2e-4, "fast": 3e-4, "random": 1e-4, "certain": 5e-5, "lengthy": 5e-5} if lab else {
+        "mul2": 3e-5, "fast": 3e-5, "random": 4e-5, "certain": 4e-5, "lengthy": 2e-5}  # fmt: skip
+    return {
+        "votes": Drive("healthy", TTRL, slow),
+        "labels": Drive("healthy", RLVR, usual),
+        "no prior": Drive("collapse", TTRL, {**votes, "lr": rates["mul2"]}, practice="mul2"),
+        "high rate": Drive("collapse", TTRL, {**votes, "lr": rates["fast"]}),
+        "random reward": Drive("collapse", TTRL, {**votes, "lr": rates["random"], "control": "random"}),
+        "entropy reward": Drive("collapse", Certain, {**steady, "lr": rates["certain"]}),
+        "length reward": Drive("collapse", Lengthy, {**steady, "lr": rates["lengthy"]}),
+    }

@@ -12,28 +12,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from antaeus.calibrate.drives import Drive
+from antaeus.calibrate.drives import drives
 from antaeus.config import RunConfig
 from antaeus.engine.base import Engine
+from antaeus.engine.models import resolve
 from antaeus.loop import improve
-from antaeus.sitting import Sealed
+from antaeus.propose.sets import load
+from antaeus.sitting import Custody, sealing
 from antaeus.store.run import RunDir
 
 Record = dict[str, Any]
 """One run: what it was, the meters by round, the anchors it had right, the exam task by task, the guard's decision."""
 
 
-def run(engine: Engine, model: str, name: str, drive: Drive, sealed: Sealed, seed: int) -> Record:
+def run(engine: Engine, model: str, name: str, seed: int) -> Record:
     """One run from the base through the loop that every user runs, its alarms noted and not obeyed."""
-    began = time.monotonic()
+    began, drive, lab = time.monotonic(), drives(model)[name], model == "lab"
+    sizes: dict[str, Any] = {"n_anchor": 400 if lab else 128}
+    tasks = drive.tasks(load("add2", seed=seed, **sizes), load(drive.practice, seed=seed))
     engine.load(None)
     recipe = drive.recipe(**drive.settings)
-    config = RunConfig(model=model, tasks=sealed.tasks.name, seed=seed, anchor_every=drive.anchor_every, on_alarm="note")
-    with tempfile.TemporaryDirectory() as folder, closing(RunDir(Path(folder))) as directory:
-        summary = improve(config, recipe, engine, sealed, directory, lambda *_: None, lambda: False)
+    config = RunConfig(model=model, tasks=tasks.name, seed=seed, anchor_every=1 if lab else 2, on_alarm="note")
+    custody = Custody(resolve(model), {"tasks": "as they are"}, lambda: {"tasks": "as they are"})  # nobody else is in this process
+    with sealing(tasks, (), config.tries, recipe.temperature, custody) as sealed, tempfile.TemporaryDirectory() as folder:
+        with closing(RunDir(Path(folder))) as directory:
+            summary = improve(config, recipe, engine, sealed, directory, lambda *_: None, lambda: False)
         events, attempts = (_lines(Path(folder) / f"{log}.jsonl") for log in ("events", "attempts"))
     return {
-        "model": model, "drive": name, "kind": drive.kind, "tasks": drive.tasks, "seed": seed, "settings": asdict(recipe),
+        "model": model, "drive": name, "kind": drive.kind, "seed": seed, "settings": asdict(recipe),
         "meters": columns([e["meters"] for e in events if e["meters"]]),
         "anchors": [[e["round"], e["anchor"]["correct"], e["anchor"]["n"]] for e in events if e["anchor"]],
         "exam": {version: _marks(attempts, version) for version in dict.fromkeys(a["version"] for a in attempts if a["set"] == "exam")},
