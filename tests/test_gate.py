@@ -230,6 +230,10 @@ BAD = {
     "no baseline": (lambda: gate.compare(None, verdicts(*[1.0] * 50)), "nothing to compare with"),
     "an empty baseline": (lambda: gate.compare([], verdicts(*[1.0] * 50)), "nothing to compare with"),
     "infra": (lambda: gate.compare(verdicts(*[0.0] * 100), verdicts(*[1.0] * 80, *[None] * 20)), "20 of 100"),
+    "infra on either side": (
+        lambda: gate.compare(verdicts(*[None] * 8, *[0.0] * 92), verdicts(*[1.0] * 92, *[None] * 8)),
+        "16 of 100",
+    ),
     "infra in tries": (
         lambda: gate.compare([verdicts(0.0, None)] * 50, [verdicts(1.0, None)] * 50),
         r"50 tries before, 50 after",

@@ -26,13 +26,8 @@ SOURCES: dict[str, str] = {
     Source.GROUND: "sealed answers, which the model cannot influence",
 }
 
-OUTCOMES = {
-    "promote": "good",
-    "reject": "bad",
-    "undecided": "",
-    "roll back": "bad",
-    "stop": "bad",
-}  # action -> how its first words are shown
+# action -> how its first words are shown
+OUTCOMES = {"promote": "good", "reject": "bad", "undecided": "", "roll back": "bad", "stop": "bad"}
 COSTS = (
     ("tokens_sampled", "tokens sampled"),
     ("tokens_trained", "tokens trained on"),
