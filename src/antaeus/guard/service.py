@@ -71,7 +71,7 @@ class ScoreService:
         command = [sys.executable, "-P", "-c", _CHILD, json.dumps([p for p in sys.path if isinstance(p, str)])]
         pipe, null = subprocess.PIPE, subprocess.DEVNULL  # graders complain about answers by name: nobody may read that
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, start_new_session=True)
-        self.close = weakref.finalize(self, _end, self._process, self._owner)
+        self.close = weakref.finalize(self, _end, self._process)
         if self._talk(_hello(tasks, self._token, budget), START_S) != "ready":
             self.close()
             raise GraderFailed("the score service did not start")
@@ -184,10 +184,8 @@ def _hello(tasks: TaskSet, token: str, budget: int) -> dict[str, Any]:
     return {"parent": os.getpid(), "token": token, "budget": budget, "sealed": sealed}
 
 
-def _end(process: subprocess.Popen[bytes], owner: int) -> None:
-    if os.getpid() != owner:  # a fork that ends takes nothing with it
-        return
-    process.kill()
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # nothing in a fork, whose child it is not
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):  # what could not be written any more
             pipe.close()  # type: ignore[union-attr]
