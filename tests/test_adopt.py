@@ -144,21 +144,32 @@ def test_an_adapter_is_guarded_as_an_adapter(small, skilled, tmp_path):
     assert all("lora" in name for name in load_file(tmp_path / "guard" / "base.safetensors"))
 
 
-def test_a_resumed_run_keeps_its_first_base(small, skilled, tmp_path):
-    guard = GuardCallback(sevens(), every=2)
-    first = small.trainer(tmp_path, lr=1e-4, steps=4, callbacks=[guard], save_strategy="steps", save_steps=2)
-    before = weights(first.model)
-    first.train()
-    assert same(weights(first.model), before)  # a few steps help nothing that is proven
-    again = GuardCallback(sevens(), every=100)
-    second = small.trainer(tmp_path, lr=1e-4, steps=4, callbacks=[again], save_strategy="steps", save_steps=2)
-    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert again.base.correct == guard.base.correct and same(weights(second.model), before)
+def test_a_resumed_run_keeps_its_first_base(small, tmp_path):
+    def run(resume=None):
+        guard = GuardCallback(sevens(), every=20)
+        trainer = small.trainer(tmp_path, lr=2e-3, steps=24, callbacks=[guard], save_strategy="steps", save_steps=20)
+        trainer.train(resume_from_checkpoint=resume)
+        return guard
+
+    guard, checkpoint, log = run(), str(tmp_path / "checkpoint-20"), tmp_path / "guard" / "events.jsonl"
+    seen = lines(log)
+    assert [e["version"] for e in seen] == ["base", "step20", "step24"] and guard.base.correct == 0
+    again = run(checkpoint)
+    resumed = lines(log)[3:]
+    assert [e["anchor"] for e in resumed] == [e["anchor"] for e in seen] and seen[1]["anchor"]["accuracy"] > 0.5
+    assert again.base.correct == 0 and again.decision.evidence == guard.decision.evidence
     (tmp_path / "guard" / "base.safetensors").unlink()
     with pytest.raises(UserError, match="begun under it"):
-        small.trainer(tmp_path, lr=0.1, steps=4, callbacks=[GuardCallback(sevens())]).train(
-            resume_from_checkpoint=str(tmp_path / "checkpoint-2")
-        )
+        run(checkpoint)
+
+
+def test_a_version_without_proof_is_not_kept(small, tmp_path):
+    guard = GuardCallback(sevens(), every=2)
+    trainer = small.trainer(tmp_path, lr=1e-4, steps=4, callbacks=[guard])
+    before = weights(trainer.model)
+    trainer.train()
+    assert guard.best.version == "step4" and guard.decision.evidence["n"] == 24  # as good as the base, so it took the exam
+    assert guard.decision.action == "keep" and same(weights(trainer.model), before)
 
 
 class Pairs:
@@ -194,12 +205,13 @@ def test_trl_on_texts(small, tmp_path, name):
 def test_a_visit_leaves_the_model_as_it_was(small):
     model = AutoModelForCausalLM.from_pretrained(small.folder, dtype=torch.float32).train()
     model.lm_head.eval()
-    visited, state = TrainersModel(model, small.tokenizer), torch.random.get_rng_state()
 
     def modes():
         return [m.training for m in model.modules()], model.config._attn_implementation
 
-    before = modes()
+    before, state = modes(), torch.random.get_rng_state()
+    visited = TrainersModel(model, small.tokenizer)
+    assert modes() == before
     with pytest.raises(KeyError), visited.visit():
         assert not model.training and model.config._attn_implementation == "antaeus"
         torch.rand(3)
