@@ -17,6 +17,7 @@ from antaeus.guard.findings import Finding
 from antaeus.types import Task, TaskSet, Vault, to_json
 
 RULE = "seals"
+ROOT = Path(__file__).parents[1]
 GRADERS = ("answers/*.py", "verify/ground.py", "gym.py", "guard/gate.py", "stats.py")  # in this package
 HASHED = ("math-verify", "latex2sympy2_extended")  # packages small enough to be hashed whole
 PACKAGES = (*HASHED, "sympy", "reasoning-gym", "scipy")  # by version
@@ -40,7 +41,7 @@ def seals(tasks: TaskSet, templates: Mapping[str, str] | None = None) -> dict[st
     public = {part: _hash("\n".join(map(to_json, held)).encode()) for part, held in parts.items()}
     shots = sorted({task.shots for held in parts.values() for task in held})
     return {
-        **_graders(Path(__file__).parents[1]),
+        **_graders(ROOT),
         **{f"package/{name}": _version(name) for name in PACKAGES},
         **{f"template/{name}": _hash(text.encode()) for name, text in (templates or {}).items()},
         "template/shots": _hash("\0".join(shots).encode()),

@@ -49,9 +49,8 @@ def load(
     `practice`, `anchor` and `exam` are files (or hub: names) that stand in for a part; to a set with worked examples they get
     the same ones. Sizes default to 256, 64, 200 of what is generated; to all practice, 64 and 200 of a file that is split; to
     all of a file given for a part. `seed` chooses and orders practice only. `max_tokens` (tokens), `stop` and `extract`
-    override the set's own. No practice task is a held-out task or near one, no anchor an exam task (`antaeus.overlap`,
-    `antaeus.paraphrase`): a file that holds such rows of another file is refused, of its own they are dropped with a warning, as
-    they are elsewhere.
+    override the set's own. No practice task is a held-out task or near one, no anchor an exam task (by the fence's rules):
+    a file that holds such rows of another file is refused, of its own they are dropped with a warning, as they are elsewhere.
 
     Raises `UserError` for whatever is wrong with names, files and sizes, and if there are no sealed answers to measure with.
     """
