@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, get_scheduler
 
-from antaeus.engine import adapter_net
 from antaeus.engine import adapters as room
+from antaeus.engine import update as updating
 from antaeus.engine.adapter_net import Blocks
 from antaeus.engine.adapter_plans import Example, Plan
 from antaeus.engine.adapters import Adapters
@@ -36,6 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "llama": {}, "qwen2": {}, "qwen3": {},
     "mistral": {"sliding_window": 8},
     "gemma2": {"sliding_window": 8, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 5.0},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128, "n_inner": 64},
 }  # fmt: skip
 RANK, ALPHA, TARGETS = 4, 12, ("q_proj", "v_proj")
 GREEDY = Sampling(max_tokens=12, temperature=0.0)
@@ -66,7 +67,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> dict
     for kind, changes in KINDS.items():
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model: Any = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**SIZES, **changes))
+            sizes = {k: n for k, n in SIZES.items() if kind != "gpt2" or k.endswith(("vocab_size", "_id", "embeddings"))}
+            model: Any = AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**sizes, **changes}))
             for weight in model.parameters():
                 if weight.dim() > 1:
                     nn.init.normal_(weight, std=0.15)
@@ -117,13 +119,17 @@ def alone(folder: Path, plan: Plan, targets: Any = TARGETS) -> tuple[Any, list[f
 
 def objective(model: Any, batch: Sequence[Example], aggregate: str) -> Tensor:
     def mean(e: Example) -> Tensor:
-        labels = torch.tensor([[-100] * e.start + list(e.ids[e.start :])])
-        return model(input_ids=torch.tensor([e.ids]), labels=labels).loss
+        return model(input_ids=torch.tensor([e.ids]), labels=torch.tensor([labels(e)])).loss
 
-    counts = torch.tensor([float(len(e.ids) - e.start) for e in batch])
+    counts = torch.tensor([float(sum(label != -100 for label in labels(e))) for e in batch])
     means = torch.stack([mean(e) for e in batch])
     by = {"token": counts / counts.sum(), "sequence": torch.ones(len(batch)) / len(batch), "sum": counts}
     return (means * by[aggregate]).sum()
+
+
+def labels(e: Example) -> list[int]:
+    kept = [True] * len(e.ids) if e.mask is None else e.mask
+    return [-100] * e.start + [x if k else -100 for x, k in zip(e.ids[e.start :], kept[e.start :], strict=True)]
 
 
 def stored(folder: Path) -> dict[str, Tensor]:
@@ -154,6 +160,7 @@ def refusal(act: Callable[[], Any]) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("targets", [TARGETS, "all-linear"], ids=["two", "all"])
 def test_each_adapter_is_the_one_peft_trains_alone(folders: dict[str, Path], tmp_path: Path, kind: str, targets: Any) -> None:
+    targets = ("c_attn", "mlp.c_proj") if kind == "gpt2" and targets == TARGETS else targets
     adapters = several(opened(folders[kind]), 3, targets)
     assert adapters.engine.net.packs == (kind not in ("mistral", "gemma2"))
     courses = adapters.train(PLANS)
@@ -162,10 +169,32 @@ def test_each_adapter_is_the_one_peft_trains_alone(folders: dict[str, Path], tmp
         model.save_pretrained(tmp_path / f"theirs-{i}")
         adapters.save(i, tmp_path / f"ours-{i}")
         close(stored(tmp_path / f"ours-{i}"), stored(tmp_path / f"theirs-{i}"))
+        configs = [json.loads((tmp_path / f"{who}-{i}" / "adapter_config.json").read_text()) for who in ("ours", "theirs")]
+        assert configs[0]["fan_in_fan_out"] == configs[1]["fan_in_fan_out"] == (kind == "gpt2")
         assert course.losses == pytest.approx(losses, rel=1e-4) and course.grad_norms == pytest.approx(norms, rel=1e-3)
         assert course.skipped == [] and course.tokens == sum(len(plan.examples[j].ids) - 1 for b in plan.batches() for j in b)
     assert [len(course.losses) for course in courses] == [7, 6, 3]
     assert min(courses[0].grad_norms) > 0.05 and max(courses[1].grad_norms) < 1e9  # one is clipped, one is not
+
+
+@pytest.mark.parametrize("aggregate", ["token", "sequence", "sum"])
+def test_a_mask_is_pefts_labels_of_minus_100(folders: dict[str, Path], engine: LocalEngine, aggregate: Any) -> None:
+    """Two turns to learn from in one text, single tokens, a start that cuts the mask, and a text without mask beside them."""
+    masks = [[4 <= i < 9 or i > 20 for i in range(30)], [i % 3 == 0 for i in range(12)], [True] * 14, None]
+    sizes, starts = (30, 12, 14, 9), (1, 1, 6, 2)
+    taught = tuple(
+        Example(text(70 + i, n), start, mask and tuple(mask))
+        for i, (n, start, mask) in enumerate(zip(sizes, starts, masks, strict=True))
+    )
+    plan = Plan(taught, lr=1e-3, epochs=2, batch_size=3, aggregate=aggregate, seed=4, max_grad_norm=1e9)
+    adapters = several(engine, 2)
+    course, _ = adapters.train([plan, PLANS[0]])
+    model, losses, norms = alone(folders["llama"], plan)
+    assert course.losses == pytest.approx(losses, rel=1e-4) and course.grad_norms == pytest.approx(norms, rel=1e-3)
+    own = {k: v.clone() for k, v in model.state_dict().items() if "lora_" in k}
+    close(all_weights(adapters, 0), {k.replace(".default", ""): v for k, v in own.items()})
+    whole = replace(plan, examples=tuple(replace(e, mask=None) for e in taught))
+    assert several(engine, 1).train([whole])[0].losses[0] != pytest.approx(course.losses[0], rel=1e-2)
 
 
 def test_the_start_is_pefts_and_depends_on_the_seed_alone(folders: dict[str, Path], engine: LocalEngine, tmp_path: Path) -> None:
@@ -213,7 +242,7 @@ def test_micro_batches_do_not_matter(engine: LocalEngine, max_tokens: int, monke
         return backward(net, rows)
 
     monkeypatch.setattr(room, "backward", watched)
-    monkeypatch.setattr(adapter_net, "CHUNK", 7)  # and chunks of logits no more
+    monkeypatch.setattr(updating, "CHUNK", 7)  # and chunks of logits no more
     monkeypatch.setattr(engine, "_tokens_that_fit", lambda: max_tokens)
     again = cut.train(PLANS)
     assert len(passes) > 7 and sum(passes) == 7 + 10 + 6 and (max_tokens > 1 or set(passes) == {1})
@@ -292,7 +321,7 @@ def test_a_skipped_step_moves_neither_weights_nor_moments(engine: LocalEngine, m
 # sampling and scoring
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3", "mistral"])
+@pytest.fixture(scope="module", params=["llama", "qwen3", "mistral", "gpt2"])
 def trained(request: pytest.FixtureRequest, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Three adapters that differ much, and each one's own model as `peft` loads it; the last is the base."""
     folder, place = folders[request.param], tmp_path_factory.mktemp("adapters")
@@ -522,6 +551,8 @@ def test_bad_input_is_refused_in_a_line(engine: LocalEngine, folders: dict[str, 
         (replace(good, examples=(Example((5, 6), 0),)), "loss from 0 on"),
         (replace(good, examples=(Example((5, 6), 2),)), "at least one token must count"),
         (replace(good, examples=(Example((5,) * 129),)), "129 tokens, loss from 1 on; the model's context is 128"),
+        (replace(good, examples=(Example((5, 6, 7), 1, (True, True)),)), "a mask of 2 entries for 3 tokens"),
+        (replace(good, examples=(Example((5, 6, 7), 2, (True, True, False)),)), "true for at least one that may count"),
         (replace(good, batch_size=0), "batch_size"),
         (replace(good, schedule="sine"), "constant, linear, cosine"),
     ):

@@ -11,10 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from helpers import run_cli
 
 from antaeus import bench
-from antaeus.bench import floor, measure, ours, trl_peer, work
+from antaeus.bench import floor, growth, ours, peak, trainer_peer, trl_peer, work, worker
+from antaeus.engine import adapters, forward
+from antaeus.errors import UserError
 
 SMALL = ("--prompts", "2", "--samples", "4", "--tokens", "8")
 needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
@@ -55,24 +58,39 @@ def test_ours_alone_is_one_json_object(cli: Any, tiny_folder: Path) -> None:
     bound = result["floor"]
     assert bound["seconds"] == pytest.approx(bound["sample_s"] + bound["update_s"])
     assert 0 < bound["share"] < 1 and bound["share"] == pytest.approx(bound["seconds"] / result["ours"]["median"])
+    assert bound["read_share"] == pytest.approx(bound["read_s"] / parts["sample"])
+    rates = result["memory"]
+    assert rates["dtype"] == result["dtype"] and rates["block_mb"] > 500 and 0.5 < rates["stream_gb_s"] < 20_000
+    assert 0 < rates["product_gb_s"] < 20_000
     assert "warm-up: antaeus" in err and "step 2 of 2: antaeus" in err
 
 
-@pytest.mark.parametrize(("what", "part"), [("decode", "sample"), ("update", "update"), ("adapters", "adapters")])
+@pytest.mark.parametrize(
+    ("what", "part", "peer"),
+    [
+        ("decode", "sample", "transformers"),
+        ("update", "update", "transformers"),
+        ("update", "update", "trainer"),
+        ("adapters", "adapters", "peft"),
+    ],
+)
 def test_the_parts_beside_their_peers(
-    capfd: Any, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, what: str, part: str
+    capfd: Any, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, what: str, part: str, peer: str
 ) -> None:
-    code, out, err = run_cli(capfd, monkeypatch, "bench", what, "--model", tiny_folder, *SMALL, "--repeats", "1", "--json")
+    named = ("--peer", peer) if peer == "trainer" else ()  # the others are what is taken if none is named
+    code, out, err = run_cli(
+        capfd, monkeypatch, "bench", what, "--model", tiny_folder, *SMALL, *named, "--repeats", "1", "--json"
+    )
     assert code == 0, err
     result = json.loads(out)
     check_side(result["ours"], 1, 2 * 4 * 8)
     check_side(result["peer"], 1, 2 * 4 * 8)
-    assert (
-        result["bench"] == what
-        and result["peer"]["name"] == ("peft" if what == "adapters" else "transformers")
-        and result["speedup"]["median"] > 0
-    )
-    assert result["floor"]["seconds"] == result["floor"][f"{part}_s"] and "arithmetic alone" in bench.describe(result)
+    assert result["bench"] == what and result["peer"]["name"] == peer and result["speedup"]["median"] > 0
+    bound, text = result["floor"], bench.describe(result)
+    assert bound["seconds"] == bound[f"{part}_s"] and "arithmetic alone" in text and "memory is read at" in text
+    assert ("read_share" in bound) == ("reading alone" in text) == (what == "decode")
+    if what == "decode":
+        assert bound["read_share"] == pytest.approx(bound["read_s"] / result["ours"]["median"])
 
 
 def test_given_completions_are_the_same_for_both_sides(tiny: Any) -> None:
@@ -98,7 +116,7 @@ def test_the_peer_is_measured_in_turn(cli: Any) -> None:
     for line in ("warm-up", "step 1 of 2", "step 2 of 2"):
         assert any(x.startswith(f"{line}: antaeus") and ", trl " in x for x in err.splitlines())
     text = bench.describe(result).splitlines()
-    assert len(text) == 5 and "times as fast" in text[3] and "arithmetic alone" in text[4]
+    assert len(text) == 6 and "times as fast" in text[3] and "arithmetic alone" in text[4] and "reading alone" in text[5]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +140,9 @@ def test_bad_input_is_one_line(cli: Any, args: list[str], says: str) -> None:
 
 def test_an_unknown_measurement_is_one_line(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run_cli(capsys, monkeypatch, "bench", "stairs")
-    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there are step, decode, update, adapters\n")
+    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there are step, decode, update, adapters, growth\n")
+    code, out, err = run_cli(capsys, monkeypatch, "bench", "growth", "--peer", "trl")
+    assert (code, out, err) == (2, "", "antaeus: unknown peer 'trl'; there are none\n")
 
 
 def test_a_peer_that_is_not_installed_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,27 +159,27 @@ def die(turn: work.Turn, todo: work.Work) -> None:
 
 
 def test_a_process_that_dies_is_told_with_its_code() -> None:
-    worker = measure.Worker("trl", die, work.Work("", 1, 2, 1, 1))
-    with pytest.raises(measure.UserError, match="the process of trl ended with code 9"):
-        worker.step()
-    worker.close()
+    process = worker.Worker("trl", die, work.Work("", 1, 2, 1, 1))
+    with pytest.raises(UserError, match="the process of trl ended with code 9"):
+        process.step()
+    process.close()
 
 
 def test_a_worker_that_is_no_longer_needed_goes() -> None:
-    worker = measure.Worker("trl", die, work.Work("", 1, 2, 1, 1))
-    worker.close()
-    assert worker._process.exitcode == 0
+    process = worker.Worker("trl", die, work.Work("", 1, 2, 1, 1))
+    process.close()
+    assert process._process.exitcode == 0
 
 
 def loiter(turn: work.Turn, todo: work.Work) -> None:
-    turn._pipe.send(measure.UserError("no such thing"))
+    turn._pipe.send(UserError("no such thing"))
     turn.begin()
 
 
 def test_a_worker_that_refuses_to_start_is_not_waited_for() -> None:
     before = set(multiprocessing.active_children())
-    with pytest.raises(measure.UserError, match="no such thing"):
-        measure.Worker("trl", loiter, work.Work("", 1, 2, 1, 1))
+    with pytest.raises(UserError, match="no such thing"):
+        worker.Worker("trl", loiter, work.Work("", 1, 2, 1, 1))
     assert set(multiprocessing.active_children()) <= before
 
 
@@ -186,12 +206,17 @@ def test_the_peers_reward_is_the_majority_of_its_own_group() -> None:
 
 
 def test_the_floor_counts_what_no_step_can_leave_out() -> None:
-    shape = floor.Shape(rows=6, tokens=5, prompt_tokens=30, distinct_prompt_tokens=12, hidden=4, inner=8, body=10**6, head=10**5)
+    shape = floor.Shape(
+        rows=6, tokens=5, prompt_tokens=30, distinct_prompt_tokens=12, hidden=4, inner=8, body=10**6, head=10**5, column=1000
+    )
     rates = [{"dtype": "float32", "gflops": 1.0}] * 2 + [{"dtype": "bfloat16", "gflops": g} for g in (2.0, 4.0)]
     once = 1e6 * (12 + 6 * 4) + 1e5 * 6 * 5  # weights x tokens
-    got = floor.floor(shape, rates, "bfloat16")
+    got = floor.floor(shape, rates, {"dtype": "bfloat16", "itemsize": 2, "stream_gb_s": 0.1})
     assert got["sample_s"] == pytest.approx(2 * once / 2e9) and got["update_s"] == pytest.approx(6 * once / 4e9)
     assert (got["sample_gflop"], got["update_gflop"]) == (0.1, 0.2)
+    columns = 4 * 12 + 6 * (1 + 2 + 3 + 4)  # read before each token but the first: prompts, and what each row has drawn
+    assert got["weights_gb"] == pytest.approx(5 * 1.1e6 * 2 / 1e9) and got["cache_gb"] == pytest.approx(columns * 2000 / 1e9)
+    assert got["read_s"] == pytest.approx((got["weights_gb"] + got["cache_gb"]) / 0.1)
 
 
 def test_common_beginnings_are_counted_once() -> None:
@@ -204,7 +229,108 @@ def test_the_shape_of_the_model(tiny: Any) -> None:
     shape = ours.shape(engine, work.Work("tiny", 2, 3, 4, 1))
     layer = 64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3 + 2 * 64  # q, o; k, v; feed-forward; norms
     assert (shape.body, shape.head, shape.hidden, shape.inner, shape.rows) == (2 * layer + 64, 99 * 64, 64, 128, 6)
-    assert shape.distinct_prompt_tokens < shape.prompt_tokens
+    assert shape.distinct_prompt_tokens < shape.prompt_tokens and shape.column == 2 * 2 * 2 * 16  # layers, heads, keys and values
+
+
+def grown(turn: work.Turn, todo: work.Work) -> None:
+    """As `growth.grow` goes about it, but each size takes as long and holds as much as its number says."""
+    turn.ready(dtype="float32", device="cpu", threads=1)
+    for _, size in growth.planned(todo):
+        n = list(size.values())[-1]
+        turn._base = 100
+        for i in range(todo.steps):
+            turn._pipe.recv()
+            parts = {"sample": n / 4, "vote": 0.0, "update": n / 2}
+            turn._pipe.send(
+                {"seconds": n + 1000 * (i == 0), "cpu_seconds": 0, "base_mb": 100, "peak_mb": 100 + n, "parts": parts}
+            )
+
+
+def test_growth_is_told_size_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "grow", grown)
+    said: list[str] = []
+    found = growth.growth(work.Work("", 3, 2, 5, 3), said.append)
+    assert len(said) == 4 + 4 + 9 and said[0] == "completions 2: 2.00 s"
+    assert [(r["count"], r["median"], r["each"], r["parts"]["update"]) for r in found["completions"]] == [
+        (3 * n, n, n / (3 * n), n / 2) for n in (2, 4, 8, 16)
+    ]
+    assert [(r["count"], r["median"], r["each"], r["peak_mb"]) for r in found["adapters"]] == [
+        (n, n, 1.0, 100 + n) for n in (4, 8, 16, 32)
+    ]
+    assert [(r["vocabulary"], r["length"], r["held_mb"]) for r in found["logits"]] == [
+        (v, n, n) for v in (8192, 32768, 131072) for n in (32, 128, 512)
+    ]
+    text = bench.describe({"bench": "growth", "model": "", **found}).splitlines()
+    assert len(text) == 1 + 5 + 5 + 10 and text[5].split() == ["48", "16.00", "4.00", "8.00", "0.3333", "116"]
+
+
+def test_what_is_timed_is_what_is_named(tiny: Any, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, todo = tiny(), work.Work(str(tiny_folder), 2, 2, 4, 2)
+    engine._eos = frozenset()
+    parts = growth._completions(engine, todo, samples=3)()
+    assert parts.keys() == {"sample", "vote", "update"}
+    trained: list[int] = []
+    monkeypatch.setattr(adapters.Adapters, "train", lambda self, plans: trained.extend(len(p.batches()) for p in plans))
+    assert growth._adapters(engine, todo, adapters=5)() == {} and trained == [2] * 5
+    most: list[int] = []
+    real = forward.Net.logits
+    monkeypatch.setattr(forward.Net, "logits", lambda net, hidden: most.append(len(hidden)) or real(net, hidden))
+    step = growth._logits(engine, todo, vocabulary=50_000, length=160)
+    most.clear()
+    assert step() == {} and most == [503, 137]  # of 640 tokens' logits, never more than 25 million at once
+
+
+def test_a_peak_is_forgotten() -> None:
+    block = bytearray(200_000_000)
+    high = peak.peak_rss_mb()
+    del block
+    base = peak.forget()
+    assert peak.peak_rss_mb() < high - 150 and abs(base - peak.peak_rss_mb()) < 20
+    again = bytearray(100_000_000)
+    assert 80 < peak.peak_mb() - base < 130 and len(again)
+
+
+def test_the_trainer_takes_all_rows_of_a_step_in_equal_batches() -> None:
+    for prompts, samples, rows in ((8, 16, 32), (2, 4, 8), (5, 7, 7), (37, 1, 1)):
+        settings = trainer_peer._settings(work.Work("tiny", prompts, samples, 8, 2, "bfloat16", "cpu"), "out")
+        assert settings["per_device_train_batch_size"] == rows and settings["bf16"] is True
+        assert rows * settings["gradient_accumulation_steps"] == prompts * samples
+
+
+class Watch:
+    """A turn that nobody waits for."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def ready(self, **about: Any) -> None:
+        assert about["micro_rows"] == 8
+
+    def begin(self) -> None:
+        self.said.append("begin")
+
+    def end(self) -> None:
+        self.said.append("end")
+
+
+def test_the_trainer_is_given_the_same_rows_and_keeps_float32_weights(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    todo, load, batch = work.Work(str(tiny_folder), 2, 4, 8, 2, "bfloat16", "cpu"), trainer_peer.load, trainer_peer.batch
+    heads, given, before, turn = [], [], [], Watch()
+
+    def watched(*args: Any) -> Any:
+        model, tokenizer = load(*args)
+        model.lm_head.register_forward_hook(lambda m, _, out: heads.append((m.weight.dtype, out.dtype, out.shape[:2])))
+        before.extend([model, tokenizer, model.lm_head.weight.detach().clone()])
+        return model, tokenizer
+
+    monkeypatch.setattr(trainer_peer, "load", watched)
+    monkeypatch.setattr(trainer_peer, "batch", lambda rows, device: given.append(rows) or batch(rows, device))
+    trainer_peer.trainer(turn, todo)  # type: ignore[arg-type]
+    model, tokenizer, weight = before
+    assert given == todo.completions(tokenizer) and turn.said == ["begin", "end"] * 2
+    width = [max(len(p) + len(c) for p, c in rows) for rows in given]
+    assert heads == [(torch.float32, torch.bfloat16, (8, w)) for w in width]  # computes in bfloat16, all logits
+    assert 0 < (model.lm_head.weight - weight).abs().max() < 1e-4
 
 
 def test_every_completion_is_learned_from(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,5 +339,5 @@ def test_every_completion_is_learned_from(tiny: Any, monkeypatch: pytest.MonkeyP
     engine._eos = frozenset()
     seen: list[Any] = []
     monkeypatch.setattr(engine, "train", lambda lessons, how: seen.extend(lessons) or SimpleNamespace(tokens=48))
-    ours._round(engine, todo.recipe(), todo.tasks(), 1)
+    ours.one_round(engine, todo.recipe(), todo.tasks(), 1)
     assert len(seen) == 8 and all(lesson.advantage and len(lesson.ids) == 6 for lesson in seen)

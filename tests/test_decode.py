@@ -276,6 +276,21 @@ def test_the_earliest_of_several_stops_cuts() -> None:
     assert Stops(tokenizer, frozenset(), ("\n\n", "B:", "\n")).text(tokenizer("one\ntwo\n\nB: three").input_ids) == "one"
 
 
+def test_a_stop_may_be_a_special_token(engine: Any) -> None:
+    """It shows in no text, so that only its id tells; beside it, other stops go on working."""
+    tokenizer = engine.tokenizer
+    stops = Stops(tokenizer, frozenset({1}), ("<unk>", "b"))
+    a, b, unk, pad = tokenizer.convert_tokens_to_ids(["a", "b", "<unk>", "<pad>"])
+    assert [stops.ended(ids) for ids in ([a], [a, unk], [a, pad], [a, b], [a, 1])] == [None, "stop", None, "stop", "eos"]
+    assert stops.text([a, unk]) == "a" == stops.text([a, b])
+    free = flat(engine.sample(named(PROMPTS), Sampling(n=8, max_tokens=40, temperature=1.5), seed="s"))
+    stopped = flat(engine.sample(named(PROMPTS), Sampling(n=8, max_tokens=40, temperature=1.5, stop=("<unk>",)), seed="s"))
+    assert any(unk in attempt.ids[:-1] for attempt in free)
+    for before, after in zip(free, stopped, strict=True):
+        end = before.ids.index(unk) + 1 if unk in before.ids else len(before.ids)
+        assert after.ids == before.ids[:end] and after.stop == ("stop" if unk in before.ids else before.stop)
+
+
 def test_a_tokenizer_that_drops_the_first_space_still_stops_at_one() -> None:
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers import models as kinds

@@ -151,7 +151,8 @@ def test_the_gradient_is_that_of_the_formula(
         close(gradients(learner), naive_gradients(plain, learner, expected))
 
 
-def test_no_more_than_a_chunk_of_logits_exists(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "most"), [("CHUNK", 7), ("LOGITS", 7 * 99)])  # tokens; logits of 99 characters
+def test_no_more_than_a_chunk_of_logits_exists(learner: Learner, bound: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each chunk's loss is differentiated, and its logits gone, before the next is computed."""
     alive: list[weakref.ref[Tensor]] = []
     real = Net.logits
@@ -162,7 +163,7 @@ def test_no_more_than_a_chunk_of_logits_exists(learner: Learner, monkeypatch: py
         alive.append(weakref.ref(logits))
         return logits
 
-    monkeypatch.setattr(updating, "CHUNK", 7)
+    monkeypatch.setattr(updating, bound, most)
     monkeypatch.setattr(Net, "logits", watched)
     learner.backward(BATCHES["long"], HOW, ALL)
     assert len(alive) > 3

@@ -200,15 +200,24 @@ def check_grader(
 @app.command()
 def bench(
     what: Annotated[
-        str, typer.Argument(help="What is measured: step (one whole learning step), decode, update or adapters.")
+        str,
+        typer.Argument(
+            help="What is measured: step (one whole learning step), decode, update, adapters; growth (ours as the work grows)."
+        ),
     ] = "step",
     model: Annotated[str, typer.Option(help="A model's name or folder.")] = "smollm2",
     peer: Annotated[
-        str | None, typer.Option(help="trl for step, transformers for decode and update, peft for adapters; none: ours alone.")
+        str | None,
+        typer.Option(
+            help="step: trl. decode: transformers (generate). update: transformers (a padded loop, all in our data type) or trainer "
+            "(Trainer with bf16=True: float32 weights under autocast). adapters: peft. none: ours alone, as for growth.",
+            show_default="the first named",
+        ),
     ] = None,
     prompts: Annotated[int | None, typer.Option(help="Prompts a step; adapters.", show_default="8, adapters 16")] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Completions of each; steps of each.", show_default="16, decode 8, adapters 40")
+        int | None,
+        typer.Option(help="Completions of each; steps of each.", show_default="16, decode 8, adapters 40, growth 4 to 32"),
     ] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Tokens of each, exactly.", show_default="32, decode 64, adapters 55")

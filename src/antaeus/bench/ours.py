@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from antaeus.bench.floor import Shape, floor, matmul_rates
+from antaeus.bench.floor import Shape, floor, matmul_rates, read_rates
 from antaeus.bench.work import Turn, Work
 from antaeus.recipes.ttrl import TTRL
 from antaeus.types import Lesson, Practice, TaskSet, Vault
@@ -26,7 +26,7 @@ def step(turn: Turn, work: Work) -> None:
     engine, recipe, tasks = _open(turn, work), work.recipe(), work.tasks()
     for round_ in range(1, work.steps + 1):
         turn.begin()
-        turn.end(**_round(engine, recipe, tasks, round_))
+        turn.end(**one_round(engine, recipe, tasks, round_))
 
 
 def decode(turn: Turn, work: Work) -> None:
@@ -57,15 +57,16 @@ def _open(turn: Turn, work: Work) -> LocalEngine:
     engine = LocalEngine(work.model)
     engine._eos = frozenset()  # an end token does not end these completions: all have the same length
     sizes, dtype, device = shape(engine, work), str(engine.model.dtype).removeprefix("torch."), engine.model.device
-    rates = matmul_rates(sizes, device)
+    rates, memory = matmul_rates(sizes, device), read_rates(sizes, device, dtype)
     turn.ready(
         dtype=dtype, device=str(device), threads=torch.get_num_threads(), prompt_tokens=sizes.prompt_tokens / work.prompts,
-        matmul=rates, floor=floor(sizes, rates, dtype),
+        matmul=rates, memory=memory, floor=floor(sizes, rates, memory),
     )  # fmt: skip
     return engine
 
 
-def _round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> dict[str, float]:
+def one_round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> dict[str, float]:
+    """Sample, vote, update. Returns the seconds of each."""
     times = [time.perf_counter()]
     groups = recipe.solve(engine, recipe.propose(tasks, round_, 0), tasks, f"0/{round_}")
     times.append(time.perf_counter())
@@ -79,14 +80,19 @@ def _round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> di
 
 def shape(engine: LocalEngine, work: Work) -> Shape:
     """The sizes of a step, with the first step's prompts."""
+    import torch
+
     config = engine.model.config.get_text_config()
     table, body = engine.model.get_input_embeddings(), engine.model.base_model
     ids = [engine.tokenizer.encode(text) for text in work.texts()[: work.prompts]]
+    with torch.inference_mode():
+        layers: Any = engine.net.prefill([ids[0]]).cache.layers
     return Shape(
         rows=work.prompts * work.samples, tokens=work.tokens,
         prompt_tokens=sum(map(len, ids)), distinct_prompt_tokens=_distinct(ids),
         hidden=config.hidden_size, inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         body=_weights(body) - _weights(table), head=config.vocab_size * config.hidden_size,
+        column=sum(t[0, :, 0].numel() for layer in layers for t in (layer.keys, layer.values)),
     )  # fmt: skip
 
 

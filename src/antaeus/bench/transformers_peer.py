@@ -20,13 +20,13 @@ def generate(turn: Turn, work: Work) -> None:
     for start in range(0, len(texts), work.prompts):
         turn.begin()
         rows = [text for text in texts[start : start + work.prompts] for _ in range(work.samples)]
-        batch = tokenizer(rows, return_tensors="pt", padding=True).to(model.device)
+        read = tokenizer(rows, return_tensors="pt", padding=True).to(model.device)
         with torch.inference_mode():
             out = model.generate(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+                input_ids=read.input_ids, attention_mask=read.attention_mask, do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
                 max_new_tokens=work.tokens, min_new_tokens=work.tokens, pad_token_id=tokenizer.pad_token_id,
             )  # fmt: skip
-        assert out.shape == (len(rows), batch.input_ids.shape[1] + work.tokens)
+        assert out.shape == (len(rows), read.input_ids.shape[1] + work.tokens)
         turn.end()
 
 
@@ -39,14 +39,14 @@ def padded(turn: Turn, work: Work) -> None:
     for rows in work.completions(tokenizer):
         turn.begin()
         for i in range(0, len(rows), MICRO):
-            model(**_batch(rows[i : i + MICRO], model.device)).loss.backward()
+            model(**batch(rows[i : i + MICRO], model.device)).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
         adam.zero_grad()
         turn.end()
 
 
-def _batch(rows: list[tuple[tuple[int, ...], tuple[int, ...]]], device: Any) -> dict[str, Any]:
+def batch(rows: list[tuple[tuple[int, ...], tuple[int, ...]]], device: Any) -> dict[str, Any]:
     """Rows padded on the right; labels on completions only."""
     import torch
 
@@ -58,13 +58,13 @@ def _batch(rows: list[tuple[tuple[int, ...], tuple[int, ...]]], device: Any) -> 
     return {k: torch.tensor(v, device=device) for k, v in (("input_ids", ids), ("attention_mask", mask), ("labels", labels))}
 
 
-def load(work: Work) -> tuple[Any, Any]:
-    """Model and tokenizer as transformers opens them, in the data type and on the device of ours."""
+def load(work: Work, dtype: str | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer as transformers opens them, in the data type (unless told another) and on the device of ours."""
     import torch
     import transformers
 
     with quiet():
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(work.model, dtype=getattr(torch, work.dtype))
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(work.model, dtype=getattr(torch, dtype or work.dtype))
         tokenizer = transformers.AutoTokenizer.from_pretrained(work.model)
     return model.to(work.device).eval(), tokenizer
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from antaeus.answers import extract
+from antaeus.bench.trainer_peer import halt
 from antaeus.bench.work import Turn, Work
 from antaeus.engine.quiet import quiet
 
@@ -23,19 +24,12 @@ def trl(turn: Turn, work: Work) -> None:
     import torch
     import trl as package
     from datasets import Dataset
-    from transformers import PrinterCallback, TrainerCallback
-
-    class Halt(TrainerCallback):
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            turn.begin()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            turn.end()
+    from transformers import PrinterCallback
 
     with quiet(), tempfile.TemporaryDirectory() as folder:
         settings = _settings(work, folder)
         prompts, config = Dataset.from_dict({"prompt": work.texts()}), package.GRPOConfig(**settings)
-        trainer = package.GRPOTrainer(work.model, _vote(work), config, prompts, callbacks=[Halt()])
+        trainer = package.GRPOTrainer(work.model, _vote(work), config, prompts, callbacks=[halt(turn)])
         trainer.remove_callback(PrinterCallback)
         rows = settings["per_device_train_batch_size"]
         turn.ready(version=package.__version__, micro_rows=rows, threads=torch.get_num_threads())

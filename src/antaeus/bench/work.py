@@ -6,15 +6,17 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from random import Random
 from typing import Any
 
+from antaeus.bench import peak
+from antaeus.config import configure
+from antaeus.engine import models
 from antaeus.errors import UserError
-from antaeus.propose.builtin import builtin
+from antaeus.propose.builtin import builtin, require_sizes
 from antaeus.recipes.ttrl import TTRL
 from antaeus.solve.rollout import ask
 from antaeus.types import TaskSet
@@ -58,15 +60,31 @@ class Work:
         return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
+def prepared(model: str, sizes: Mapping[str, int], repeats: int) -> Work:
+    """`repeats` steps after a warm-up: checked, and with the model's folder, so that both sides read the same."""
+    require_sizes(tokens=sizes["tokens"], repeats=repeats)
+    configure("ttrl", {k: sizes[k] for k in ("prompts", "samples")})
+    work = Work(model, sizes["prompts"], sizes["samples"], sizes["tokens"], steps=repeats + 1)
+    if work.prompts > (n := len(work.tasks().practice)):
+        raise UserError(f"prompts={work.prompts}: there are only {n} different sums")
+    return replace(work, model=str(models.fetch(model)))
+
+
 class Turn:
     """A worker's end of the line: it says what it is, then waits before each step and reports after it."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._began = (0.0, 0.0)
+        self._base = 0
 
     def ready(self, **about: Any) -> None:
+        self.settle()
         self._pipe.send(about)
+
+    def settle(self) -> None:
+        """From here on counts what is held at most: neither loading nor what was measured before."""
+        self._base = peak.forget()
 
     def begin(self) -> None:
         self._pipe.recv()
@@ -75,7 +93,8 @@ class Turn:
     def end(self, **parts: float) -> None:
         _synchronise()
         wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
-        self._pipe.send({"seconds": wall, "cpu_seconds": cpu, "peak_rss_mb": peak_rss_mb(), "parts": parts})
+        held = {"base_mb": self._base, "peak_mb": peak.peak_mb(), "peak_rss_mb": peak.peak_rss_mb()}
+        self._pipe.send({"seconds": wall, "cpu_seconds": cpu, **held, "parts": parts})
 
 
 def serve(worker: Callable[[Turn, Work], None], pipe: Connection, work: Work) -> None:
@@ -88,18 +107,6 @@ def serve(worker: Callable[[Turn, Work], None], pipe: Connection, work: Work) ->
         pipe.send(err)
     except EOFError:
         pass  # the parent has gone
-
-
-def peak_rss_mb() -> int:
-    """The largest resident set of this process so far, in MB. `ru_maxrss` may be the parent's, hence only where there is no /proc."""
-    try:
-        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024 // 10**6
-    except (OSError, KeyError):
-        import resource
-        import sys
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) // 10**6
 
 
 def _synchronise() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from antaeus.engine.adapter_plans import Example
 from antaeus.engine.forward import Context, Ids, Net, common_beginning, pad
-from antaeus.engine.update import CHUNK, _logp
+from antaeus.engine.update import _logp, chunk
 from antaeus.errors import UserError
 
 Pair = tuple[Tensor, Tensor]
@@ -113,7 +113,7 @@ class AdaptedNet(Net):
 
 
 @contextmanager
-def adapted(net: Net, layers: Mapping[str, nn.Linear], pairs: Sequence[Pair], scale: float) -> Iterator[AdaptedNet]:
+def adapted(net: Net, layers: Mapping[str, nn.Module], pairs: Sequence[Pair], scale: float) -> Iterator[AdaptedNet]:
     """Inside, the layers add their pairs and nothing of the base asks for gradients; afterwards all is as it was."""
     view, asking = AdaptedNet(net, len(pairs[0][0])), [p for p in net.model.parameters() if p.requires_grad]
     both = zip(layers.items(), pairs, strict=True)
@@ -144,12 +144,13 @@ def backward(net: AdaptedNet, rows: Sequence[Row]) -> Tensor:
     """
     ids, real = pad([row.example.ids for row in rows], net.device)
     hidden = net.extend(net.start([row.seat for row in rows]), ids[:, :-1], real[:, 1:])
-    starts, weights, seats = (torch.tensor(column, device=net.device)[:, None] for column in _columns(rows))
-    counts = real[:, 1:] & (torch.arange(1, ids.shape[1], device=net.device) >= starts)
+    counts = pad([row.example.counts() for row in rows], net.device)[0][:, 1:].bool()
+    weights, seats = (torch.tensor(c, device=net.device)[:, None] for c in ([r.weight for r in rows], [r.seat for r in rows]))
     states = hidden.index_select(0, counts[real[:, 1:]].nonzero().squeeze(1))
-    each = [t.expand(counts.shape)[counts].split(CHUNK) for t in (ids[:, 1:], weights)]
+    size = chunk(net)
+    each = [t.expand(counts.shape)[counts].split(size) for t in (ids[:, 1:], weights)]
     losses, slopes = [], []
-    for state, target, weight in zip(states.split(CHUNK), *each, strict=True):
+    for state, target, weight in zip(states.split(size), *each, strict=True):
         leaf = state.detach().requires_grad_()
         loss = -weight * _logp(net, leaf, target, 1.0)
         loss.sum().backward()
@@ -157,10 +158,6 @@ def backward(net: AdaptedNet, rows: Sequence[Row]) -> Tensor:
         slopes.append(leaf.grad)
     states.backward(torch.cat(slopes))
     return torch.zeros(net.seats, device=net.device).index_add_(0, seats.expand(counts.shape)[counts], torch.cat(losses))
-
-
-def _columns(rows: Sequence[Row]) -> tuple[list[int], list[float], list[int]]:
-    return [row.example.start for row in rows], [row.weight for row in rows], [row.seat for row in rows]
 
 
 def that_fit(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:

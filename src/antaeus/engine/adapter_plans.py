@@ -16,10 +16,19 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A sequence to learn from. Its tokens from `start` on count in the loss, those before are read; the first cannot count."""
+    """A sequence to learn from. Its tokens from `start` on count in the loss, those before are read; the first cannot count.
+
+    `mask`, one entry a token, leaves more of them out: a token counts where it is true and not before `start`, as labels of -100
+    everywhere else would have it.
+    """
 
     ids: tuple[int, ...]
     start: int = 1
+    mask: tuple[bool, ...] | None = None
+
+    def counts(self) -> list[bool]:
+        """Whether each token counts in the loss."""
+        return [i >= self.start and kept for i, kept in enumerate(self.mask or [True] * len(self.ids))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Plan:
 
     def weights(self, batch: Sequence[Example]) -> list[float]:
         """What a token of each of these examples weighs in the loss."""
-        counted = [len(e.ids) - e.start for e in batch]
+        counted = [sum(e.counts()) for e in batch]
         by = {"token": [sum(counted)] * len(batch), "sequence": [c * len(batch) for c in counted], "sum": [1] * len(batch)}
         return [1 / norm for norm in by[self.aggregate]]
 
@@ -101,4 +110,9 @@ def check(plans: Sequence[Plan | None], n: int, context: int) -> None:
                 raise UserError(
                     f"plan {i}, example {j}: {len(example.ids)} tokens, loss from {example.start} on; the model's context is "
                     f"{context}, and at least one token must count, the first never"
+                )
+            if example.mask is not None and (len(example.mask) != len(example.ids) or not any(example.counts())):
+                raise UserError(
+                    f"plan {i}, example {j}: a mask of {len(example.mask)} entries for {len(example.ids)} tokens, loss from "
+                    f"{example.start} on; give one entry a token, true for at least one that may count"
                 )

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
+from antaeus.engine.adapter_layers import sizes, stored_scale, targeted
 from antaeus.engine.adapter_net import AdaptedNet, Pair, Row, adapted, backward, that_fit
 from antaeus.engine.adapter_plans import Course, Plan, check
 from antaeus.engine.base import Sampling, Scores
-from antaeus.engine.checks import reason
 from antaeus.engine.decode import decode
 from antaeus.engine.local import LocalEngine, _read
 from antaeus.engine.memory import halving
@@ -32,8 +33,9 @@ from antaeus.types import Attempt, Prompt
 
 
 class Adapters:
-    """`n` adapters of rank `rank` on the linear layers of an engine's model whose names end in one of `targets` ("all-linear": all
-    but the head), scaled by `alpha` / rank. Adapter i starts as PEFT would start it after `torch.manual_seed(i)`.
+    """`n` adapters of rank `rank` on the linear layers (GPT-2's `Conv1D` too) of an engine's model whose names end in one of
+    `targets` ("all-linear": all but the head), scaled by `alpha` / rank. Adapter i starts as PEFT would start it after
+    `torch.manual_seed(i)`.
 
     Adapters are differences to the engine's present weights, and leave it as it is. `weights` [n, P] holds each one's A and B of
     every layer, in PEFT's order.
@@ -47,8 +49,9 @@ class Adapters:
         if engine.peft is not None:
             raise UserError("the engine was opened with an adapter of its own (lora); many adapters need a plain one")
         self.engine, self.rank, self.alpha = engine, rank, alpha
-        self.layers, self.targets = _targeted(engine, targets)
-        self._shapes = [s for layer in self.layers.values() for s in ((rank, layer.in_features), (layer.out_features, rank))]
+        self.layers, self.targets = targeted(engine, targets)
+        self._sizes = [sizes(layer) for layer in self.layers.values()]
+        self._shapes = [shape for read, written in self._sizes for shape in ((rank, read), (written, rank))]
         self._rows = torch.zeros(n + 1, sum(a * b for a, b in self._shapes), device=engine.net.device)  # the last stays: the base
         self.weights = self._rows[:n]
         self.reset(range(n))
@@ -113,10 +116,10 @@ class Adapters:
         """Write adapter i, in float32, as a folder that `peft` loads."""
         from peft import LoraConfig
 
-        base = str(self.engine.model.name_or_path)
+        base, turned = str(self.engine.model.name_or_path), any(isinstance(layer, Conv1D) for layer in self.layers.values())
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=0.0, target_modules=self.targets, task_type="CAUSAL_LM",
-            base_model_name_or_path=base, inference_mode=True,
+            base_model_name_or_path=base, inference_mode=True, fan_in_fan_out=turned,
         )  # fmt: skip
         config.save_pretrained(str(folder))
         save_file({k: v.contiguous() for k, v in self._named(i).items()}, folder / "adapter_model.safetensors")
@@ -125,7 +128,7 @@ class Adapters:
     def load(self, i: int, folder: Path) -> None:
         """Take adapter i from a folder that `save` or `peft` wrote. It must have this rank, alpha and these targets."""
         own, stored = self._named(i), _read(folder / "adapter_model.safetensors")
-        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in stored.items()} or _scale(folder) != self._scale:
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in stored.items()} or stored_scale(folder) != self._scale:
             mine = f"rank {self.rank}, alpha {self.alpha:g} on {', '.join(self.targets)}"
             raise UserError(f"{folder}: an adapter of another rank, alpha or other targets than these ({mine})")
         for name, tensor in own.items():
@@ -158,8 +161,8 @@ class Adapters:
         """The initial A [r, in] of every layer. PEFT makes both matrices as layers, which draws numbers, and then draws A anew."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            for layer in self.layers.values():
-                a, _ = nn.Linear(layer.in_features, self.rank, bias=False), nn.Linear(self.rank, layer.out_features, bias=False)
+            for read, written in self._sizes:
+                a, _ = nn.Linear(read, self.rank, bias=False), nn.Linear(self.rank, written, bias=False)
                 yield nn.init.kaiming_uniform_(a.weight, a=math.sqrt(5))
 
     @contextmanager
@@ -219,25 +222,3 @@ def _prepare(group: dict[str, Any], plan: Plan, step: int, steps: int, grad: Ten
 def _course(plan: Plan | None, batches: list[list[int]], log: list[tuple[float, float]]) -> Course:
     tokens = sum(len(plan.examples[j].ids) - 1 for batch in batches for j in batch) if plan else 0
     return Course(tuple(loss for loss, _ in log), tuple(norm for _, norm in log), tokens)
-
-
-def _targeted(engine: LocalEngine, targets: str | Sequence[str]) -> tuple[dict[str, nn.Linear], list[str]]:
-    """The layers that carry adapters, in the model's order, and the names PEFT finds them by."""
-    found = {n: m for n, m in engine.model.named_modules() if isinstance(m, nn.Linear) and m is not engine.net.head}
-    last = sorted({name.rpartition(".")[2] for name in found})
-    wanted = last if targets == "all-linear" else sorted({targets} if isinstance(targets, str) else set(targets))
-    if strays := [w for w in wanted if not any(f".{name}".endswith(f".{w}") for name in found)] or not wanted:
-        raise UserError(f"no linear layer is called {strays}; this model has {', '.join(last) or 'none'}")
-    return {n: m for n, m in found.items() if any(f".{n}".endswith(f".{w}") for w in wanted)}, wanted
-
-
-def _scale(folder: Path) -> float:
-    """The scale of a stored adapter; NaN where it is not that of plain LoRA."""
-    from peft import PeftConfig
-
-    try:
-        config: Any = PeftConfig.from_pretrained(str(folder))
-        plain = not (config.use_rslora or config.use_dora or config.alpha_pattern)
-    except Exception as err:  # peft raises ValueError, TypeError, KeyError... by what is wrong in adapter_config.json
-        raise UserError(f"{folder}: its adapter_config.json cannot be read ({reason(err)})") from err
-    return config.lora_alpha / config.r if plain else math.nan

@@ -49,10 +49,13 @@ class Stops:
         last = {s[-1] for s in strings} | {"\ufffd"}  # a piece of a character may complete one
         self.suspects = frozenset(i for i, piece in enumerate(pieces) if not last.isdisjoint(piece))
         self.tail = 4 * max(map(len, strings), default=0) + 4  # tokens that can hold the longest stop string
+        self.special = _special(tokenizer, strings) if strings else frozenset()  # stops that no text shows
 
     def ended(self, ids: list[int]) -> Stop | None:
         if ids[-1] in self.eos:
             return "eos"
+        if ids[-1] in self.special:
+            return "stop"
         if ids[-1] in self.suspects:
             text = self.tokenizer.decode(ids[-self.tail :], skip_special_tokens=True)
             if any(s in text for s in self.strings):
@@ -60,10 +63,16 @@ class Stops:
         return None
 
     def text(self, ids: list[int]) -> str:
-        """The text of a completion, cut before the first stop string."""
+        """The text of a completion, cut before the first stop string (one that is a special token shows in no text)."""
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         ends = [at for s in self.strings if (at := text.find(s)) >= 0]
         return text[: min(ends)] if ends else text
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, strings: tuple[str, ...]) -> frozenset[int]:
+    """The special tokens among these strings, which decoding leaves out of the text."""
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(i for i in added.union(tokenizer.all_special_ids) if tokenizer.convert_ids_to_tokens(i) in strings)
 
 
 @torch.inference_mode()

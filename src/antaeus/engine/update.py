@@ -21,7 +21,7 @@ from antaeus.engine.losses import clipped_surrogate, k3, token_weights
 from antaeus.engine.memory import halving
 from antaeus.types import Attempt, Lesson
 
-CHUNK = 512  # tokens whose logits exist at once: 100 MB in float32 for a vocabulary of 49k
+CHUNK, LOGITS = 512, 512 * 49_152  # tokens whose logits exist at once, and how many logits that may be: 100 MB in float32
 SMALLEST = 64  # tokens a micro-batch below which halving it again frees nothing worth having
 ADVICE = "train an adapter (lora=16) or take a smaller model"
 
@@ -29,11 +29,16 @@ Row = tuple[tuple[int, ...], tuple[int, ...]]
 """Prompt ids and completion ids."""
 
 
+def chunk(net: Net) -> int:
+    """How many tokens' logits are computed at once: fewer where the vocabulary is large, so that memory for them is bounded."""
+    return max(1, min(CHUNK, LOGITS // net.model.config.get_text_config().vocab_size))
+
+
 @torch.inference_mode()
 def token_statistics(net: Net, rows: Sequence[Row], temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies of all completion tokens, both [N] float32, row after row."""
     parts = []
-    for h, y in zip(*(t.split(CHUNK) for t in _states(net, rows)), strict=True):
+    for h, y in zip(*(t.split(chunk(net)) for t in _states(net, rows)), strict=True):
         logits = net.logits(h).float() / temperature
         _, lse, entropy = statistics(logits)
         parts.append(torch.stack([logits.gather(-1, y[:, None]).squeeze(-1) - lse, entropy]))
@@ -106,9 +111,9 @@ class Learner:
     def _micro(self, batch: Sequence[Lesson], weight: Tensor, how: Update) -> Tensor:
         """Head and loss chunk by chunk, then the body. Returns the sums of loss, clipped tokens and k3, [3]."""
         hidden, ids = _states(self.net, [(b.prompt_ids, b.ids) for b in batch])
-        columns = torch.stack([weight, *_columns(batch)]).to(hidden.device)
+        columns, size = torch.stack([weight, *_columns(batch)]).to(hidden.device), chunk(self.net)
         totals, slopes = torch.zeros(3), []
-        for part, y, c in zip(hidden.split(CHUNK), ids.split(CHUNK), columns.split(CHUNK, 1), strict=True):
+        for part, y, c in zip(hidden.split(size), ids.split(size), columns.split(size, 1), strict=True):
             leaf = part.detach().requires_grad_()
             totals += self._chunk(leaf, y, c, how)
             slopes.append(leaf.grad)
