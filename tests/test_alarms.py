@@ -1,6 +1,5 @@
 """Alarms over the meters, mitigations after them, fingerprints of weights, and the newer controls: each worked by hand."""
 
-import math
 
 import pytest
 from helpers import attempt, group, verdicts
@@ -15,7 +14,7 @@ from antaeus.verify.vote import fixed, leading, majority
 
 def quiet(**changed):
     """The meters of an unremarkable round."""
-    usual = dict.fromkeys(meters.DEFINITIONS, 0.0) | {"agreement": 0.5, "length": 4.0, "token_entropy": 1.0, "proxy_reward": 0.5}
+    usual = dict.fromkeys(meters.DEFINITIONS, 0.0) | {"agreement": 0.5, "length": 4.0, "proxy_reward": 0.5, "retention": 1.0}
     return usual | changed
 
 
@@ -61,10 +60,10 @@ def test_every_meter_has_a_definition():
 
 
 def test_signals_compare_the_last_rounds_with_the_first():
-    history = [quiet(kl_to_base=float(k)) for k in (0, 1, 2, 3, 4, 5)]
-    assert alarms.rise("kl_to_base")(history) == 3.0
-    assert alarms.slope("kl_to_base")([quiet(kl_to_base=1.0 + k) for k in range(6)]) == pytest.approx(1 / 2.001)
-    assert alarms.growth("length", -1)([quiet(length=8.0)] * 3 + [quiet(length=2.0)] * 3) == pytest.approx(math.log(4), abs=1e-3)
+    assert alarms.rise("no_answer")([quiet(no_answer=k / 10) for k in range(6)]) == pytest.approx(0.3)
+    history = [quiet(retention=r) for r in (1.1, 1.25, 1.2)]
+    assert alarms.below_start(history) == pytest.approx(-0.2) and alarms.below_peak(history) == pytest.approx(0.04)
+    assert alarms.below_peak([quiet(retention=0.9)]) == pytest.approx(0.1)  # the base itself is the first peak
 
 
 def test_a_reward_that_jumps_alone_is_no_surge():
@@ -74,10 +73,14 @@ def test_a_reward_that_jumps_alone_is_no_surge():
     assert alarms.surge(both[:1]) == 0.0
 
 
-def test_alarms_ring_for_what_they_say_and_not_before():
+@pytest.mark.parametrize("name", alarms.RULES)
+def test_alarms_ring_for_what_they_say_and_not_before(name):
+    rule = alarms.RULES[name]
+    worse = {"retention": 0.8, "kl_to_base": 2.0}.get(rule.meter, 0.9)
     assert alarms.ringing([quiet()] * 10, 8) == {}
-    for name in ("no_answer", "same_answer", "truncated"):
-        assert list(alarms.ringing([quiet()] * 5 + [quiet(**{name: 0.9})] * alarms.WINDOW, 8)) == [name]
+    late = [quiet(**{rule.meter: worse, "proxy_reward": 0.9})] * alarms.WINDOW
+    assert name in alarms.ringing([quiet()] * 5 + late, 8)
+    assert name not in alarms.ringing([quiet()] * 5 + [{k: v for k, v in m.items() if k != rule.meter} for m in late], 8)
 
 
 def test_few_prompts_may_share_their_answer():

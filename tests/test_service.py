@@ -333,7 +333,7 @@ def test_a_killed_service_gives_no_verdicts_and_promotes_nothing(started, caplog
     assert [v.score for row in after for v in row] == [None] * 4 and {v.source for row in after for v in row} == {Source.GROUND}
     assert "sealed answers with it" in after[0][0].why and "nothing promoted" in caplog.text and not made.alive
     evidence = gate.compare([row[0] for row in before], [row[0] for row in after])
-    assert gate.decide(evidence, "r001", "base").action == "keep"
+    assert gate.decide(evidence, "r001", "base").action == "undecided"
     with pytest.raises(GraderFailed, match="gone"):
         made.score({"a0": "0"})
     assert made.mark(groups) == after

@@ -9,7 +9,7 @@ from typing import Any
 
 from antaeus.answers import canonical
 from antaeus.engine.base import Scores
-from antaeus.guard import gate, meters
+from antaeus.guard import alarms, gate, meters
 from antaeus.types import Group, TaskSet, Verdict
 
 ANCHOR_METERS = ("no_answer", "same_answer", "truncated", "length", "token_entropy")
@@ -22,18 +22,17 @@ TOGETHER = {
 
 def anchor_meters(groups: Sequence[Group], verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Those of `guard.meters` that one greedy answer to each anchor can tell."""
-    own = [Scores(g.attempts[0].logprobs, g.attempts[0].entropies) for g in groups]
+    own = [[Scores(g.attempts[0].logprobs, g.attempts[0].entropies)] for g in groups]
     measured = meters.measure(groups, [[v] for v in verdicts], own)
     return {name: measured[name] for name in ANCHOR_METERS}
 
 
 def new_alarms(now: Mapping[str, float], base: Mapping[str, float], tasks: TaskSet) -> list[str]:
-    """The alarms of `guard.meters` that ring now and did not before training. Answers as alike as the right ones are no alarm."""
+    """The alarms of `guard.alarms` that ring now, compared with the base. Answers as alike as the right ones are no alarm."""
     limit = _alike(tasks)
-    told = [{**m, "unanimous": 0.0, "same_answer": m["same_answer"] if m["same_answer"] > limit else 0.0} for m in (base, now)]
-    before, after = (meters.alarms(m, len(tasks.anchor)) for m in told)
+    before, after = ({**m, "same_answer": m["same_answer"] if m["same_answer"] > limit else 0.0} for m in (base, now))
     broken = [] if all(map(math.isfinite, now.values())) else ["the model's probabilities are no finite numbers any more"]
-    return broken + [text for text in after if text not in before]
+    return broken + list(alarms.ringing([before] * alarms.WINDOW + [after] * alarms.WINDOW, len(tasks.anchor)).values())
 
 
 def _alike(tasks: TaskSet) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from antaeus.answers import extract
-from antaeus.types import Attempt, Group, Practice, Vault, Verdict
+from antaeus.engine.base import Engine, Sampling
+from antaeus.solve.rollout import rollout
+from antaeus.types import Anchor, Attempt, Exam, Group, Practice, TaskSet, Vault, Verdict
 from antaeus.verify.ground import ground
 
 
@@ -34,3 +36,10 @@ def grade(text: str, answer: Any, *, check: str, read: str) -> Verdict:
 def group(texts: Sequence[str], read: str) -> Group:
     """The attempts at one prompt."""
     return Group(Practice("row", ""), tuple(attempt(text, read, i) for i, text in enumerate(texts)))
+
+
+def take(engine: Engine, which: Sequence[Anchor | Exam], vault: Vault, tasks: TaskSet) -> tuple[list[Group], list[Verdict]]:
+    """Greedy attempts at sealed tasks, one each, and ground truth's verdicts on them."""
+    how = Sampling(n=1, max_tokens=tasks.max_tokens, temperature=0.0, stop=tasks.stop)
+    groups = rollout(engine, which, how, seed="greedy", read=tasks.extract)
+    return groups, [ground(each, vault)[0] for each in groups]

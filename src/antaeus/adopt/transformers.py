@@ -3,7 +3,7 @@
     guard = GuardCallback("add2", every=20)
     trainer = GRPOTrainer(..., callbacks=[guard])
     trainer.train()
-    guard.decision.action  # "promote", or "keep": the model in the trainer is the one it started from
+    guard.decision.action  # "promote", or else the model in the trainer is the one it started from
 
 Limits. One process, without DeepSpeed and FSDP. Checkpoints the trainer wrote on its way are not touched; what `trainer.save_model`
 writes after `train` is the guard's choice. The optimiser's state stays that of the last step.
@@ -22,9 +22,10 @@ from transformers import Trainer, TrainerCallback
 from antaeus.adopt import alarms
 from antaeus.adopt.engine import TrainersModel
 from antaeus.adopt.leaks import refuse_leaks
+from antaeus.adopt.reading import take
 from antaeus.errors import UserError
 from antaeus.guard import gate
-from antaeus.loop import BASE, take
+from antaeus.guard.fingerprint import BASE
 from antaeus.propose.sets import load
 from antaeus.types import Decision, TaskSet, Verdict, to_json
 
@@ -178,7 +179,7 @@ def _name(state: Any) -> str:
 
 def _decided(evidence: dict[str, Any], version: str, alpha: float) -> Decision:
     if not evidence:
-        return Decision("keep", BASE, "no version was as good as the base on the anchors: the exam stayed closed", {})
+        return Decision("undecided", BASE, "no version was as good as the base on the anchors: the exam stayed closed", {})
     return gate.decide(evidence, version, BASE, alpha)
 
 

@@ -33,7 +33,9 @@ def run(engine: Engine, model: str, name: str, seed: int) -> Record:
     engine.load(None)
     recipe = drive.recipe(**drive.settings)
     config = RunConfig(model=model, tasks=tasks.name, seed=seed, anchor_every=1 if lab else 2, on_alarm="note")
-    custody = Custody(resolve(model), {"tasks": "as they are"}, lambda: {"tasks": "as they are"})  # nobody else is in this process
+    custody = Custody(
+        resolve(model), {"tasks": "as they are"}, lambda: {"tasks": "as they are"}
+    )  # nobody else is in this process
     with sealing(tasks, (), config.tries, recipe.temperature, custody) as sealed, tempfile.TemporaryDirectory() as folder:
         with closing(RunDir(Path(folder))) as directory:
             summary = improve(config, recipe, engine, sealed, directory, lambda *_: None, lambda: False)

@@ -1,7 +1,7 @@
 """Alarms: rules over the meters of the rounds so far. They see no label, and ring before a policy is ruined, not after.
 
-Each signal compares the last rounds with the first ones of the same run (or since it was rolled back), so that a limit means the
-same for any model and task. How often they are right, how early, and how often wrong is measured: docs/guard.md. The limits were
+Each signal compares a run with its own start (or with where it was rolled back to), so that a limit means the same for any model
+and task. How often they are right, how early, and how often wrong is measured: docs/guard.md. The limits were
 fixed on one half of the runs recorded there and judged on the other.
 """
 
@@ -20,8 +20,10 @@ History = Sequence[Metrics]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alarm: it rings where `signal` of the meters so far is above `limit`. `text` is what the user reads."""
+    """An alarm: it rings where `signal` of the meters so far is above `limit`; not where `meter` is not measured. `text` is what the
+    user reads."""
 
+    meter: str
     signal: Callable[[History], float]
     limit: float
     text: str
@@ -42,25 +44,15 @@ def rise(meter: str) -> Callable[[History], float]:
     return lambda history: late(history, meter) - early(history, meter)
 
 
-def growth(meter: str, sign: int = 1) -> Callable[[History], float]:
-    """Natural logarithm of a meter's ratio to its start (falls instead, with `sign` -1)."""
-    return lambda history: sign * math.log((late(history, meter) + 1e-3) / (early(history, meter) + 1e-3))
+def below_start(history: History) -> float:
+    """By how much retention is under 1: the policy forgets what it was sure of faster than it becomes surer."""
+    return 1.0 - history[-1]["retention"]
 
 
-def slope(meter: str) -> Callable[[History], float]:
-    """Least-squares slope of a meter over the last 2 x WINDOW rounds, as a share of its start a round."""
-
-    def of(history: History) -> float:
-        recent = [m[meter] for m in history[-2 * WINDOW :]]
-        middle, mean = (len(recent) - 1) / 2, fmean(recent)
-        spread = sum((i - middle) ** 2 for i in range(len(recent)))
-        return sum((i - middle) * (y - mean) for i, y in enumerate(recent)) / spread / (abs(early(history, meter)) + 1e-3)
-
-    return of
-
-
-def level(meter: str) -> Callable[[History], float]:
-    return lambda history: late(history, meter)
+def below_peak(history: History) -> float:
+    """By how much retention is under its highest value, as a share of that."""
+    peak = max(1.0, *(m["retention"] for m in history))
+    return 1.0 - history[-1]["retention"] / peak
 
 
 def surge(history: History) -> float:
@@ -72,17 +64,33 @@ def surge(history: History) -> float:
 
 
 RULES: Mapping[str, Rule] = {
-    "no_answer": Rule(level("no_answer"), 0.5, "more than half of the attempts have no answer"),
-    "same_answer": Rule(
-        level("same_answer"),
-        0.5,
-        "more than half of the prompts have the same majority answer: answers stop depending on the prompt",
+    "forgets": Rule(
+        "retention",
+        below_start,
+        0.012,
+        "the policy is less sure than the base of the base's own answers: it forgets more than it learns",
     ),
-    "truncated": Rule(level("truncated"), 0.5, "more than half of the attempts are cut by max_tokens"),
+    "comes apart": Rule(
+        "retention", below_peak, 0.05, "the policy has lost much of the sureness it had: what it knew comes apart"
+    ),
+    "surge": Rule(
+        "kl_to_base", surge, 0.2, "the reward jumps while the policy leaves the base: a reward that is gamed looks like this"
+    ),
+    "no answer": Rule("no_answer", rise("no_answer"), 0.3, "many more attempts than at the start have no answer"),
+    "same answer": Rule(
+        "same_answer",
+        rise("same_answer"),
+        0.3,
+        "many more prompts have the same majority answer: answers stop depending on the prompt",
+    ),
+    "truncated": Rule("truncated", rise("truncated"), 0.5, "many more attempts than at the start are cut by max_tokens"),
 }
 
 
 def ringing(history: History, prompts: int, rules: Mapping[str, Rule] = RULES) -> dict[str, str]:
-    """The alarms that ring after the last round of `history`, name -> text. Rules on majorities need 4 prompts a round."""
-    known = {name: rule for name, rule in rules.items() if prompts >= 4 or not name.endswith("_answer") or name == "no_answer"}
-    return {name: rule.text for name, rule in known.items() if rule.signal(history) > rule.limit}
+    """The alarms that ring after the last round of `history`, name -> text. That answers are the same means something from 4 prompts
+    a round on."""
+    told = {
+        name: rule for name, rule in rules.items() if rule.meter in history[-1] and (prompts >= 4 or rule.meter != "same_answer")
+    }
+    return {name: rule.text for name, rule in told.items() if rule.signal(history) > rule.limit}

@@ -11,7 +11,7 @@ from typing import Any
 from antaeus.guard import gate
 from antaeus.guard.findings import Finding
 from antaeus.guard.queries import reopened
-from antaeus.guard.record import BASE, RULE, Record, attempt_name, verdict_of
+from antaeus.guard.record import BASE, RULE, Line, Record, attempt_name, verdict_of
 from antaeus.types import Decision, Source, Verdict, to_json
 
 
@@ -39,6 +39,8 @@ def counting(record: Record) -> Iterator[Finding]:
 
 def exam(record: Record) -> Iterator[Finding]:
     """The exam's recorded verdicts, counted again, against the decision and the summary."""
+    if record.decisions and not record.summary.get("exam"):
+        return  # a lineage refused to open it
     openings, verdicts = _sittings(record)
     yield from reopened(openings)
     best = f"r{record.summary['anchor_best_round']:03d}" if record.summary["anchor_best_round"] else BASE
@@ -49,13 +51,16 @@ def exam(record: Record) -> Iterator[Finding]:
         yield Finding("decision", "fatal", "base and best version did not sit the same exam", best)
         return
     before, after = list(verdicts[BASE].values()), list(verdicts[best].values())
-    if foreign := {v.source for v in [*before, *after]} - {Source.GROUND}:
+    if foreign := {v.source for row in [*before, *after] for v in row} - {Source.GROUND}:
         yield Finding(
             "decision", "fatal", f"the exam was judged by {', '.join(sorted(foreign))}: only ground truth may promote", best
         )
         return
     evidence = gate.compare(before, after)
-    yield from _decided(record, evidence, gate.decide(evidence, best, BASE))
+    stated = record.decisions[-1]["evidence"] if record.decisions else {}
+    yield from _decided(
+        record, evidence, gate.decide(evidence, best, BASE, stated.get("alpha", gate.ALPHA), stated.get("others"))
+    )
 
 
 def _anchors(record: Record) -> Iterator[Finding]:
@@ -64,7 +69,7 @@ def _anchors(record: Record) -> Iterator[Finding]:
         if event["anchor"] is None:
             continue
         lines = [line for line in record.attempts if line["set"] == "anchor" and line["round"] == event["round"]]
-        count = gate.tally([verdict_of(line["attempts"][0]) for line in lines])
+        count = gate.tally([_row(line) for line in lines])
         if any(count[key] != event["anchor"][key] for key in ("n", "correct", "infra")):
             what = f"round {event['round']}: {count['correct']} of {count['n']} anchors are right by the log, "
             yield Finding(
@@ -93,23 +98,24 @@ def _consistent(record: Record) -> Iterator[Finding]:
                 return
 
 
-def _sittings(record: Record) -> tuple[list[str], dict[str, dict[str, Verdict]]]:
+def _sittings(record: Record) -> tuple[list[str], dict[str, dict[str, list[Verdict]]]]:
     """Who sat the exam, once for each time, and the verdicts of each version by task."""
     lines = [line for line in record.attempts if line["set"] == "exam"]
     times = Counter((line["version"], line["task"]["id"]) for line in lines)
-    verdicts: dict[str, dict[str, Verdict]] = {}
+    verdicts: dict[str, dict[str, list[Verdict]]] = {}
     for line in lines:
-        verdicts.setdefault(line["version"], {})[line["task"]["id"]] = verdict_of(line["attempts"][0])
+        verdicts.setdefault(line["version"], {})[line["task"]["id"]] = _row(line)
     return [name for name, sat in verdicts.items() for _ in range(max(times[name, task] for task in sat))], verdicts
 
 
 def _decided(record: Record, evidence: Mapping[str, Any], decision: Decision) -> Iterator[Finding]:
-    if len(record.decisions) != 1:
+    final = [line for line in record.decisions if line["action"] not in ("roll back", "stop")]
+    if len(final) != 1 or record.decisions[-1] is not final[0]:
         yield Finding(
-            "decision", "fatal", f"decisions.jsonl holds {len(record.decisions)} decisions instead of one", "decisions.jsonl"
+            "decision", "fatal", f"decisions.jsonl holds {len(final)} final decisions instead of one", "decisions.jsonl"
         )
         return
-    stated, summary = record.decisions[0], record.summary
+    stated, summary = final[0], record.summary
     plain = json.loads(to_json(evidence))
     for where, told in (("decisions.jsonl", stated["evidence"]), ("summary.json", summary["exam"])):
         for key in (key for key, value in plain.items() if not _equal(told.get(key), value)):
@@ -121,6 +127,10 @@ def _decided(record: Record, evidence: Mapping[str, Any], decision: Decision) ->
         if told != (decision.action, decision.version):
             what = f"says {told[0]} {told[1]}, and the exam's verdicts say {decision.action} {decision.version}"
             yield Finding("decision", "fatal", what, where)
+
+
+def _row(line: Line) -> list[Verdict]:
+    return [verdict_of(attempt) for attempt in line["attempts"]]
 
 
 def _equal(a: Any, b: Any) -> bool:
