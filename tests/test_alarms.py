@@ -1,6 +1,5 @@
 """Alarms over the meters, mitigations after them, fingerprints of weights, and the newer controls: each worked by hand."""
 
-
 import pytest
 from helpers import attempt, group, verdicts
 

@@ -29,6 +29,7 @@ _LONGEST_FORMULA = 500  # characters
 _COMMAND = re.compile(r"\\(?:begin|end) ?\{\w+\}|\\(?:mathbb|overline|vec|hat|bar) ?\{\w+\}|\\[A-Za-z]+")
 _OPAQUE = re.compile(  # what math-verify reads wrongly: a base, two numbers side by side, a ratio, dots, towers of powers, words
     r"[0-9]_|[0-9] [0-9]|:|\.[0-9]*\.|\^(?:\{[^{}]*\}|\w)\^|[A-Za-z]{4,}|^[A-Za-z]{2,}(?: [A-Za-z]+)*$|^[A-Z]$"
+    r"|(?<![A-Za-z])(?:not|non?|is|are|the|for|if)(?![A-Za-z])"  # "not 0" is not a product that is 0
 )
 _NAMED = re.compile(
     r"(\\?[A-Za-z]+(?:_\w|_\{\w+\})?'*(?:\([A-Za-z,]+\))?|\([A-Za-z](?:,[A-Za-z])*\))(?:=|\\in(?![A-Za-z]) ?)(.+)"

@@ -6,6 +6,7 @@ think block, teaches a model just that. `check` asks hundreds of questions whose
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -83,6 +84,7 @@ class _Checking:
 
     def __init__(self, grader: Grader, golds: tuple[Gold, ...]) -> None:
         self.grader, self.golds, self.how = grader, golds, 0
+        self.full = 0.0  # what a gold is paid
         self.rows: dict[tuple[str, str], Row] = {}
         self.lost: Counter[str] = Counter()  # time-outs and deaths by kind of probe
         self.lately = Outcome(None)  # the last of these
@@ -90,43 +92,41 @@ class _Checking:
 
     def report(self, name: str) -> Report:
         usable, left_out = self._fit()
-        for form, (golds, full) in usable.items():
+        for form, golds in usable.items():
             for i, gold in enumerate(golds):
                 at = self.golds.index(gold)
                 others = [*self.golds[at + 1 :], *self.golds[:at]]
                 for probe in [*probes(gold, others, form), *(floods() if i < _FLOODED else ())]:
-                    self._try(gold, probe, form, full)
+                    self._try(gold, probe, form)
         self._ask_again()
         called, rows = self.grader.names[self.how], ranked([*self.rows.values()])
         return Report(name, called, tuple(usable), len(self.golds), left_out, rows, self._exhausted)
 
     # -- how to call it, and what it reads
 
-    def _fit(self) -> tuple[dict[str, tuple[list[Gold], float]], tuple[str, ...]]:
-        """By form, of the bare one and the best of the others: the golds that pass in it and what they are paid; and the kinds of
-        golds of which none passes."""
+    def _fit(self) -> tuple[dict[str, list[Gold]], tuple[str, ...]]:
+        """The golds that are paid in full, by form, of the bare one and the best of the others; and the kinds of which none is."""
         tables = [{form: self._golds_in(form, how) for form in FORMS} for how in range(len(self.grader.names))]
-        found = [{form: _passing(scores) for form, scores in table.items()} for table in tables]
-        totals = [sum(len(golds) for golds, _ in forms.values()) for forms in found]
+        found = [_paid_in_full(scores) for scores in tables]
+        totals = [sum(map(len, forms.values())) for _, forms in found]
         self.how = totals.index(max(totals))
-        forms = found[self.how]
-        wrapped = max((form for form in FORMS if form != BARE), key=lambda form: len(forms[form][0]))
-        usable = {form: forms[form] for form in (BARE, wrapped) if forms[form][0]}
+        self.full, forms = found[self.how]
+        wrapped = max((form for form in FORMS if form != BARE), key=lambda form: len(forms[form]))
+        usable = {form: forms[form] for form in (BARE, wrapped) if forms[form]}
         return usable, self._judge_golds(usable, tables[self.how])
 
     def _golds_in(self, form: str, how: int) -> dict[Gold, Outcome]:
         return {gold: self._ask("gold itself", gold, FORMS[form].format(gold.text), how) or self.lately for gold in self.golds}
 
-    def _judge_golds(self, usable: dict[str, tuple[list[Gold], float]], scores: Scores) -> tuple[str, ...]:
-        taken = {gold for golds, _ in usable.values() for gold in golds}
-        kinds = dict.fromkeys(gold.kind for gold in self.golds)
-        refused = [kind for kind in kinds if kind and not any(gold in taken for gold in self.golds if gold.kind == kind)]
-        left_out = tuple(refused) if taken else ()
+    def _judge_golds(self, usable: dict[str, list[Gold]], scores: Scores) -> tuple[str, ...]:
+        taken = {gold for golds in usable.values() for gold in golds}
+        refused = {gold.kind for gold in self.golds if gold.kind} - {gold.kind for gold in taken}
+        left_out = tuple(dict.fromkeys(gold.kind for gold in self.golds if gold.kind in refused)) if taken else ()
         form = [*usable][-1] if usable else BARE
         for gold in self.golds:
-            if gold.kind not in left_out or not gold.kind:
+            if gold.kind not in left_out:
                 outcome = scores[form][gold]
-                state = "accepted" if gold in taken else _state(outcome, float("inf"))
+                state = "accepted" if gold in taken else _state(outcome, math.inf)
                 self._row("gold itself", MUST).add(state, _example(gold, FORMS[form].format(gold.text), outcome))
         return left_out
 
@@ -145,23 +145,23 @@ class _Checking:
             self.lost[kind], self.lately = self.lost[kind] + 1, outcome
         return outcome
 
-    def _try(self, gold: Gold, probe: Probe, form: str, full: float) -> None:
+    def _try(self, gold: Gold, probe: Probe, form: str) -> None:
         wrap = probe.answer is not None and not probe.whole
         answer = FORMS[form].format(probe.answer) if wrap else probe.answer
         if (outcome := self._ask(probe.kind, gold, answer, self.how)) is None:
             return
-        self._row(probe.kind, probe.rule).add(_state(outcome, full), _example(gold, answer, outcome))
+        self._row(probe.kind, probe.rule).add(_state(outcome, self.full), _example(gold, answer, outcome))
         if outcome.score is not None and len(self.asked) < _AGAIN and len(answer or "") < 500:
             self.asked.append((gold, answer, outcome.score))
         if probe.swap and probe.answer and not gold.sealed and outcome.score is not None:
-            self._swap(gold, probe.answer, form, full, _state(outcome, full))
+            self._swap(gold, probe.answer, form, _state(outcome, self.full))
 
-    def _swap(self, gold: Gold, other: str, form: str, full: float, said: str) -> None:
+    def _swap(self, gold: Gold, other: str, form: str, said: str) -> None:
         """The same two answers, the other way round."""
         kind = "gold and answer exchanged"
         back = self._ask(kind, Gold(other), FORMS[form].format(gold.text), self.how)
         if back is not None and back.score is not None:
-            now = _state(back, full)
+            now = _state(back, self.full)
             example = f"gold {_short(gold.text)}, answer {_short(other)}: {said}; the other way round: {now}"
             self._row(kind, SYMMETRIC).add("agreed" if now == said else "differed", example)
 
@@ -171,15 +171,18 @@ class _Checking:
         for gold, answer, before in [*reversed(self.asked)] * 2:
             if (now := self._ask(kind, gold, answer, self.how)) is not None:
                 example = f"{_example(gold, answer, now)}, before {before:g}"
-                self._row(kind, SAME).add("agreed" if now.score == before else "differed", example)
+                same = "agreed" if now.score == before else "differed"
+                self._row(kind, SAME).add(same if now.score is not None else _state(now, self.full), example)
 
     def _row(self, kind: str, rule: str) -> Row:
         return self.rows.setdefault((kind, rule), Row(kind, rule))
 
 
-def _passing(scores: dict[Gold, Outcome]) -> tuple[list[Gold], float]:
-    full = max(outcome.score or 0.0 for outcome in scores.values())
-    return [gold for gold, o in scores.items() if full > 0 and (o.score or 0.0) >= full - _TOLERANCE], full
+def _paid_in_full(scores: Scores) -> tuple[float, dict[str, list[Gold]]]:
+    """The most that is paid for a gold, and which golds get it, by form."""
+    full = max(outcome.score or 0.0 for outcomes in scores.values() for outcome in outcomes.values())
+    paid = lambda outcome: full > 0 and outcome.score is not None and outcome.score >= full - _TOLERANCE  # noqa: E731
+    return full, {form: [gold for gold, outcome in outcomes.items() if paid(outcome)] for form, outcomes in scores.items()}
 
 
 def _state(outcome: Outcome, full: float) -> str:

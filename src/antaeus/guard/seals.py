@@ -2,7 +2,7 @@
 
 Sealed answers are short, so a plain hash of one would give it away to anybody who tries all two-digit numbers. All answers of a part
 are hashed together, in the order of their tasks, by scrypt (RFC 7914; 2^14 rounds, 16 MB, about 50 ms) with the hash of its tasks as
-salt. Who wants an answer from the seal must guess all of them at once: 200 two-digit answers are 2^1328 guesses. Limit: who knows all
+salt. Who wants an answer from the seal must guess all of them at once: 200 two-digit answers are some 2^1300 guesses. Limit: who knows all
 answers but one can try that one, at 50 ms a guess; of a part of one task the seal protects nothing but time.
 """
 
