@@ -1,5 +1,7 @@
 """Alarms over the meters, mitigations after them, fingerprints of weights, and the newer controls: each worked by hand."""
 
+import math
+
 import pytest
 from helpers import attempt, group, verdicts
 

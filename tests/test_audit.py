@@ -553,7 +553,7 @@ def finished(tiny_folder, tmp_path_factory):
         "anchor_every": 1,
         "dtype": "float32",
     }
-    api.run("rlvr", run_dir=path, rounds=3, prompts=4, samples=4, lr=1e-3, control="format", **how)
+    api.run("rlvr", run_dir=path, rounds=3, prompts=4, samples=4, lr=1e-3, control="format", on_alarm="note", **how)
     tasks = load("add3", seed=0, n_practice=12, n_anchor=8, n_exam=12)
     before = seals(tasks)
     kept = [{"id": "base", "sha256": fingerprint(tiny_folder)}]

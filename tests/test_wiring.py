@@ -7,15 +7,17 @@ Everything runs through `api.run`, the way a user's run does, on the tiny model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from helpers import lines
 
-from antaeus import api, loop
-from antaeus.guard import alarms, evidence, gate, overlap, service
+from antaeus import api, loop, sitting
+from antaeus.errors import UserError
+from antaeus.guard import alarms, evidence, gate, grader, overlap, seals, service
 from antaeus.guard.fingerprint import Registry, WrongWeights
+from antaeus.guard.lineage import Lineage
 from antaeus.recipes import RECIPES
 from antaeus.recipes.ttrl import TTRL
 from antaeus.types import Decision, Practice, SealBroken, Source, Verdict
@@ -68,22 +70,21 @@ def verdicts_of_the_model_do_not_promote(folder, patch):
 # --- alarms
 
 
-def mute(patch):
-    """Attempts without an answer: what a ruined policy writes."""
-    real = loop.meters.measure
-    patch.setattr(loop.meters, "measure", lambda *given: {**real(*given), "no_answer": 1.0})
+def ruin(patch):
+    """A policy that has forgotten half of what it was sure of."""
+    patch.setattr(Registry, "retention", lambda self, engine: 0.5)
 
 
 @promise(alarms, "ringing", lambda *_: {})
 def an_alarm_stops_learning(folder, patch):
-    mute(patch)
+    ruin(patch)
     summary = run(folder, on_alarm="stop", rounds=6)
-    assert summary["status"] == "stopped" and summary["rounds"] < 6 and "no answer" in summary["stopped"]
+    assert summary["status"] == "stopped" and summary["rounds"] < 6 and "forgets" in summary["stopped"]
 
 
 @promise(loop, "react", lambda *_: None)
 def an_alarm_rolls_back_to_the_best_version(folder, patch):
-    mute(patch)
+    ruin(patch)
     summary = run(folder, on_alarm="rollback", rounds=3, lr=1e-2)
     back = [d for d in lines(folder / "run/decisions.jsonl") if d["action"] == "roll back"]
     assert summary["rollbacks"] >= 1 and back
@@ -91,7 +92,7 @@ def an_alarm_rolls_back_to_the_best_version(folder, patch):
 
 @promise(loop, "milder", lambda recipe, tasks, how, state: (recipe, tasks))
 def after_rolling_back_the_rate_is_lower(folder, patch):
-    mute(patch)
+    ruin(patch)
     run(folder, on_alarm="rollback", mitigation="lr", rounds=4, schedule="constant")
     rates = [e["train"]["lr"] for e in lines(folder / "run/events.jsonl") if e["train"]]
     assert rates[-1] < rates[0] / 2
@@ -161,6 +162,102 @@ def stale_weights_do_not_sit_the_exam(folder, patch):
     )  # whatever is asked for, the base comes
     with pytest.raises(WrongWeights):
         run(folder, lr=1e-2)
+
+
+# --- nothing changes under the run
+
+
+def edited(name):
+    """A seal that is another one every time it is taken."""
+    count = iter(range(9))
+    real = seals.seals
+    return lambda *given, **more: {**real(*given, **more), name: str(next(count))}
+
+
+@promise(seals, "broken", lambda before, after: [])
+def a_grader_edited_during_the_run_decides_nothing(folder, patch):
+    patch.setattr(seals, "seals", edited("grader/answers/find.py"))
+    promoting(patch)
+    summary = run(folder)
+    assert summary["decision"] == "undecided" and "decides right and wrong" in summary["why"]
+
+
+def promoting(patch):
+    """A gate that would promote anything: what stands behind it must hold."""
+    patch.setattr(gate, "decide", lambda seen, version, base, *_, **__: Decision("promote", version, "", dict(seen)))
+
+
+@promise(sitting, "unsteady", lambda *_: [])
+def a_grader_that_changes_its_mind_decides_nothing(folder, patch):
+    turns = iter(range(10**9))
+    real = service.ScoreService.mark
+
+    def moody(self, groups):
+        return [[replace(v, score=float(next(turns) % 3 == 0)) for v in row] for row in real(self, groups)]
+
+    patch.setattr(service.ScoreService, "mark", moody)
+    assert "different scores" in run(folder)["why"]
+
+
+@promise(sitting.descent, "fingerprint", lambda folder: "the same")
+def weights_edited_on_the_disk_do_not_sit_the_exam(folder, patch):
+    real = sitting.sit
+
+    def tampered(engine, sealed, run, state, watch, level):
+        for file in run.path.glob("versions/r*/model.safetensors"):
+            data = bytearray(file.read_bytes())
+            data[-1] ^= 1  # a bit of the last weight: no probe could see it
+            file.write_bytes(data)
+        return real(engine, sealed, run, state, watch, level)
+
+    patch.setattr(sitting, "sit", tampered)
+    with pytest.raises(WrongWeights, match="changed while the run lasted"):
+        run(folder)
+
+
+# --- other abilities, and a lineage
+
+
+@promise(sitting.Sealed, "abilities", property(lambda self: (self,)))
+def a_version_that_loses_another_ability_is_not_promoted(folder, patch):
+    real = sitting.Sealed.take
+
+    def scripted(self, engine, which):
+        groups, rows = real(self, engine, which)
+        taught = engine_moved(engine)
+        score = float(taught) if self.tasks.name == "add2" else float(not taught)  # learns the one, forgets the other
+        return groups, [[Verdict(score, Source.GROUND) for _ in row] for row in rows]
+
+    patch.setattr(sitting.Sealed, "take", scripted)
+    summary = run(folder, also="sub2")
+    assert summary["decision"] == "reject" and "another ability fell: sub2" in summary["why"]
+
+
+def engine_moved(engine) -> bool:
+    return any(not p.equal(engine._reference[n]) for n, p in engine._trainable.items())
+
+
+@promise(Lineage, "open", lambda self, proposal: gate.ALPHA)
+def every_opening_of_a_lineages_exam_is_on_its_ledger(folder, patch):
+    patch.setattr(Lineage, "enter", lambda self, proposal, decision: decision)
+    run(folder, lineage=str(folder / "lineage"))
+    kinds = [e["kind"] for e in lines(folder / "lineage/ledger.jsonl")] if (folder / "lineage/ledger.jsonl").exists() else []
+    assert "opened" in kinds
+
+
+@promise(Lineage, "refusal", lambda self, proposal: None)
+def a_lineage_whose_budget_is_spent_opens_no_exam(folder, patch):
+    run(folder / "first", lineage=str(folder / "lineage"), proposals=1)
+    with pytest.raises(UserError, match="budget"):
+        run(folder / "second", lineage=str(folder / "lineage"), proposals=1, seed=1)
+    assert not (folder / "second/run/attempts.jsonl").exists()
+
+
+@promise(grader, "quick", lambda *_: ())
+def a_grader_that_pays_for_junk_is_found_before_the_run(folder, patch):
+    patch.setattr("antaeus.verify.ground.judge", lambda *, gold, answer: True)
+    with pytest.raises(UserError, match="its grader accepts"):
+        run(folder)
 
 
 # --- the suite

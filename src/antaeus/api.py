@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from antaeus.types import Source, TaskSet, to_json
 
 if TYPE_CHECKING:
     from antaeus.guard.findings import Finding
-    from antaeus.sitting import Custody
 
 Watch = Callable[[str, Mapping[str, Any]], None]
 Rows = list[dict[str, Any]]
@@ -39,12 +37,16 @@ def run(
     `given` holds keys of the run (model, tasks, seed, ...) and of the recipe (rounds, prompts, samples, lr, ...). `run_dir` is made;
     it may not hold another run. With `dry_run` everything is checked and loaded, and nothing is run or written.
     """
+    from antaeus.preparing import refuse_spent_lineage, refuse_unsound_grader
+
     settings, method = configuration.configure(recipe, given, Path(config) if config else None)
     _refuse_mitigation(settings, method)
     tasks = _tasks(settings, method)
     folder, text = Path(run_dir) if run_dir else _fresh_folder(method), configuration.write(settings, method)
     _refuse_used(folder, text)
+    refuse_unsound_grader(tasks)
     engine = _engine(settings)
+    refuse_spent_lineage(settings, tasks)
     if dry_run:
         return _plan(settings, method, tasks, engine)
     _claim(folder, text, tasks)
@@ -148,9 +150,10 @@ def check_grader(grader: str, *, data: str | Path | None = None, timeout_s: floa
     `timeout_s` seconds for each answer. `data`: a JSONL file whose answers are the golds; without it, a built-in list is.
     """
     from antaeus.guard.grader import Child, check
+    from antaeus.preparing import golds_of, grader_named
 
-    target = _grader(grader)
-    golds = _golds(grader, data)
+    target = grader_named(grader)
+    golds = golds_of(grader, data)
     child = Child(target, timeout_s if target.module.endswith(".py") else 60.0)  # ours bound themselves, and start workers first
     try:
         return check(child, golds, name=grader).to_dict()
@@ -165,37 +168,19 @@ def _improve(
     settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path, watch: Watch, stop: Callable[[], bool]
 ) -> dict[str, Any]:
     from antaeus.loop import improve
+    from antaeus.preparing import custody_of
     from antaeus.sitting import sealing
     from antaeus.store.run import RunDir
 
     directory = RunDir(folder)
     try:
-        custody = _custody(settings, method, tasks, engine, folder)
+        custody = custody_of(settings, lambda: _tasks(settings, method), engine, folder)
         with sealing(tasks, _others(settings), settings.tries, method.temperature, custody) as sealed:
             summary = improve(settings, method, engine, sealed, directory, watch, stop)
     finally:
         directory.close()
         report(folder)
     return {**summary, "run_dir": str(folder)}
-
-
-def _custody(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path) -> Custody:
-    """The seals of the run's start, on the disk before anything is learned, and how to take them again."""
-    from antaeus.engine.models import fetch
-    from antaeus.guard.seals import seals
-    from antaeus.sitting import Custody
-    from antaeus.solve.rollout import ask
-    from antaeus.store.files import write_atomically
-
-    templates, file = {"prompt": engine.render(ask(tasks.practice[0], engine.chat))}, folder / "seals.json"
-
-    def now() -> dict[str, str]:
-        with warnings.catch_warnings(action="ignore"):  # said when they were read first
-            return seals(_tasks(settings, method), templates)
-
-    if not file.exists():
-        write_atomically(file, to_json({"start": now()}))
-    return Custody(fetch(settings.model), json.loads(file.read_text(encoding="utf-8"))["start"], now)
 
 
 def _or_gone(get: Callable[[], Any], gone: Any) -> Any:
@@ -252,50 +237,6 @@ def _load_tasks(settings: RunConfig) -> TaskSet:
         n_practice=settings.n_practice or None, n_anchor=settings.n_anchor or None, n_exam=settings.n_exam or None,
         max_tokens=settings.max_tokens or None, stop=[settings.stop] if settings.stop else None, extract=settings.extract or None,
     )  # fmt: skip
-
-
-def _grader(name: str) -> Any:
-    from antaeus.guard.grader import Target
-
-    if name in ("math", "exact") or name.startswith("reasoning-gym:"):
-        return Target("antaeus.verify.ground", "grade_text", {"check": name})
-    file, _, function = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
-    if not file.endswith(".py"):
-        raise UserError(f"unknown grader {name!r}: give math, exact, reasoning-gym:NAME, FILE.py or FILE.py:FUNCTION")
-    if not Path(file).is_file():
-        raise UserError(f"there is no file {file}")
-    return Target(file, function)
-
-
-def _golds(grader: str, data: str | Path | None) -> Any:
-    from antaeus.guard.grader import GOLDS, Gold
-
-    if grader.startswith("reasoning-gym:"):
-        if data:
-            raise UserError(f"--data {data}: {grader} grades its own tasks only; leave the file out")
-        return _gym_golds(grader.removeprefix("reasoning-gym:"))
-    if not data:
-        return GOLDS
-    from antaeus.overlap import text_of
-    from antaeus.propose.files import read_rows
-
-    golds = [Gold(row.answer, prompt=text_of(row.prompt)) for row in read_rows(data) if row.answer is not None]
-    if not golds:
-        raise UserError(f'{data}: no row has an answer; each needs one, such as {{"prompt": "2 + 2 =", "answer": "4"}}')
-    return golds[:: -(-len(golds) // 40)]  # 40 golds, from all over the file, are some 4000 questions
-
-
-def _gym_golds(name: str) -> Any:
-    from antaeus.guard.grader import Gold
-    from antaeus.gym import gold_of
-    from antaeus.propose.gym import gym
-
-    tasks = gym(name, 0, n_practice=1, n_anchor=1, n_exam=12)
-    sealed = [tasks.exam_vault.open(task) for task in tasks.exam]
-    golds = [Gold(text, sealed=entry) for entry in sealed if (text := gold_of(entry)) is not None]
-    if not golds:
-        raise UserError(f"reasoning-gym:{name} gives no answers of its own that could be tried")
-    return golds
 
 
 def _plan(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any) -> dict[str, Any]:

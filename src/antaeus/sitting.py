@@ -58,6 +58,11 @@ class Sealed:
     temperature: float = 1.0
     others: tuple[Sealed, ...] = ()
 
+    @property
+    def abilities(self) -> tuple[Sealed, ...]:
+        """All that is examined: the run's own tasks first."""
+        return (self, *self.others)
+
     def take(self, engine: Engine, which: Sequence[Anchor | Exam]) -> tuple[list[Group], Rows]:
         """Attempts at sealed tasks, one greedy or `tries` sampled each, and ground truth's verdicts on them. Every version draws
         with the same random numbers, so that versions that hardly differ are hardly told apart by chance."""
@@ -138,7 +143,7 @@ def exam(
     engine.load(None if name == BASE else folder)
     state.registry.check(engine, name)
     sat = {}
-    for each in (sealed, *sealed.others):
+    for each in sealed.abilities:
         sat[each.tasks.name] = groups, rows = each.take(engine, each.tasks.exam)
         record(run, state.round, "exam" if each is sealed else "also", name, groups, rows)
     return sat
