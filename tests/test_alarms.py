@@ -62,9 +62,8 @@ def test_every_meter_has_a_definition():
 
 def test_signals_compare_the_last_rounds_with_the_first():
     assert alarms.rise("no_answer")([quiet(no_answer=k / 10) for k in range(6)]) == pytest.approx(0.3)
-    history = [quiet(retention=r) for r in (1.1, 1.25, 1.2)]
-    assert alarms.below_start(history) == pytest.approx(-0.2) and alarms.below_peak(history) == pytest.approx(0.04)
-    assert alarms.below_peak([quiet(retention=0.9)]) == pytest.approx(0.1)  # the base itself is the first peak
+    assert alarms.forgetting([quiet(retention=r) for r in (1.1, 1.2, 1.1)]) == pytest.approx(0.1 - 0.05)
+    assert alarms.forgetting([quiet(retention=0.9)]) == pytest.approx(0.1)  # the base itself is the first peak
 
 
 def test_a_reward_that_jumps_alone_is_no_surge():

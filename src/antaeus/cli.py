@@ -236,6 +236,33 @@ def bench(
         typer.echo(describe(found))
 
 
+guard = typer.Typer(no_args_is_help=True, help="The guard's own error rates.")
+app.add_typer(guard, name="guard")
+
+
+@guard.command()
+def calibrate(
+    model: Annotated[str, typer.Option(help="The model to run: lab, or smollm2.")] = "lab",
+    seeds: Annotated[int, typer.Option(min=0, help="Runs of each kind; 0: none, only the figures from the records.")] = 20,
+    records: Annotated[Path, typer.Option(help="Where runs are recorded; those that are there are not made again.")] = Path(
+        "docs/guard-runs.jsonl.gz"
+    ),
+    page: Annotated[Path, typer.Option(help="The page the figures are written into, between its two marks.")] = Path(
+        "docs/guard.md"
+    ),
+    lineages: Annotated[int, typer.Option(min=1, help="Simulated lineages.")] = 2000,
+    json: Json = False,
+) -> None:
+    """Measure how often the gate and the alarms are wrong: simulated lineages, runs where nothing happens, runs driven into ruin."""
+    from antaeus.calibrate import calibrate
+
+    found = calibrate(model, seeds, records, page, lineages, lambda line: typer.echo(line, err=True))
+    if json:
+        _print_json(found)
+    else:
+        typer.echo(f"{page}: error rates from {sum(found['runs'].values())} recorded runs and {lineages:,} simulated lineages")
+
+
 def main() -> None:
     """Entry point: bad input is one line and exit code 2, an interrupted run is saved and leaves 130."""
     from antaeus.loop import Interrupted

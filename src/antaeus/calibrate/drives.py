@@ -1,4 +1,4 @@
-"""Runs whose outcome is known beforehand: the model gets better, or is driven into collapse, each in its own way."""
+"""Runs whose outcome is known beforehand: nothing happens, the model gets better, or is driven into collapse, each in its own way."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Lengthy(Recipe):
 class Drive:
     """One way to run: by which recipe, on which practice tasks. Anchors and exam are always two-digit sums, which the model can do."""
 
-    kind: Literal["healthy", "collapse"]
+    kind: Literal["none", "healthy", "collapse"]
     recipe: type[Recipe]
     settings: Mapping[str, Any] = field(default_factory=dict)
     practice: str = "add2"
@@ -55,13 +55,14 @@ class Drive:
 def drives(model: str) -> dict[str, Drive]:
     """What is run on a model. Rates are such that a ruined run has lost five points after some five to fifteen rounds."""
     lab = model == "lab"
-    steady = {"rounds": 24 if lab else 18, "schedule": "constant", "prompts": 16 if lab else 8}
+    steady = {"rounds": 30 if lab else 18, "schedule": "constant", "prompts": 16 if lab else 8}
     votes = {**steady, "agreement": 0.0}
-    learns = {"rounds": 24, "schedule": "constant"} if lab else {"rounds": 20}
-    slow, usual = ({**learns, "lr": 2e-5}, {**learns, "lr": 1e-4}) if lab else (learns, learns)
-    rates = {"mul2": 2e-4, "fast": 3e-4, "random": 1e-4, "certain": 5e-5, "lengthy": 5e-5} if lab else {
+    learns = {"rounds": 30, "schedule": "constant"} if lab else {"rounds": 20}
+    slow, usual = ({**learns, "lr": 2e-5}, {**learns, "lr": 5e-5}) if lab else (learns, learns)
+    rates = {"mul2": 1.5e-4, "fast": 1e-4, "random": 1e-4, "certain": 2.5e-5, "lengthy": 2.5e-5} if lab else {
         "mul2": 3e-5, "fast": 3e-5, "random": 4e-5, "certain": 4e-5, "lengthy": 2e-5}  # fmt: skip
     return {
+        "no-op": Drive("none", TTRL, {"rounds": 2, "control": "no-op"}),
         "votes": Drive("healthy", TTRL, slow),
         "labels": Drive("healthy", RLVR, usual),
         "no prior": Drive("collapse", TTRL, {**votes, "lr": rates["mul2"]}, practice="mul2"),

@@ -14,12 +14,14 @@ from typing import Any
 
 from antaeus.calibrate.drives import drives
 from antaeus.config import RunConfig
-from antaeus.engine.base import Engine
+from antaeus.engine.base import Engine, Sampling
 from antaeus.engine.models import resolve
 from antaeus.loop import improve
 from antaeus.propose.sets import load
 from antaeus.sitting import Custody, sealing
+from antaeus.solve.rollout import rollout
 from antaeus.store.run import RunDir
+from antaeus.verify.ground import ground
 
 Record = dict[str, Any]
 """One run: what it was, the meters by round, the anchors it had right, the exam task by task, the guard's decision."""
@@ -28,13 +30,13 @@ Record = dict[str, Any]
 def run(engine: Engine, model: str, name: str, seed: int) -> Record:
     """One run from the base through the loop that every user runs, its alarms noted and not obeyed."""
     began, drive, lab = time.monotonic(), drives(model)[name], model == "lab"
-    sizes: dict[str, Any] = {"n_anchor": 400 if lab else 128}
+    sizes: dict[str, Any] = {"n_anchor": 200 if lab else 128}
     tasks = drive.tasks(load("add2", seed=seed, **sizes), load(drive.practice, seed=seed))
     engine.load(None)
     recipe = drive.recipe(**drive.settings)
     config = RunConfig(model=model, tasks=tasks.name, seed=seed, anchor_every=1 if lab else 2, on_alarm="note")
     custody = Custody(
-        resolve(model), {"tasks": "as they are"}, lambda: {"tasks": "as they are"}
+        Path(resolve(model)), {"tasks": "as they are"}, lambda: {"tasks": "as they are"}
     )  # nobody else is in this process
     with sealing(tasks, (), config.tries, recipe.temperature, custody) as sealed, tempfile.TemporaryDirectory() as folder:
         with closing(RunDir(Path(folder))) as directory:
@@ -48,6 +50,15 @@ def run(engine: Engine, model: str, name: str, seed: int) -> Record:
         "decision": summary["decision"], "promoted": summary["promoted_version"], "p_value": summary["exam"]["p_value"],
         "seconds": round(time.monotonic() - began, 2),
     }  # fmt: skip
+
+
+def again(engine: Engine, model: str, seed: int) -> Record:
+    """The base itself at the exam, sampled at temperature 1: two of these differ by chance alone."""
+    engine.load(None)
+    tasks = load("add2", seed=0, n_exam=400 if model == "lab" else 200)
+    groups = rollout(engine, tasks.exam, Sampling(1, tasks.max_tokens, stop=tasks.stop), seed=f"again/{seed}", read=tasks.extract)
+    marks = "".join("1" if ground(group, tasks.exam_vault)[0].score == 1.0 else "0" for group in groups)
+    return {"model": model, "drive": "again", "kind": "again", "seed": seed, "exam": {"base": marks}}
 
 
 def columns(meters: Sequence[dict[str, float]]) -> dict[str, list[float]]:

@@ -44,15 +44,11 @@ def rise(meter: str) -> Callable[[History], float]:
     return lambda history: late(history, meter) - early(history, meter)
 
 
-def below_start(history: History) -> float:
-    """By how much retention is under 1: the policy forgets what it was sure of faster than it becomes surer."""
-    return 1.0 - history[-1]["retention"]
-
-
-def below_peak(history: History) -> float:
-    """By how much retention is under its highest value, as a share of that."""
+def forgetting(history: History) -> float:
+    """By how much retention has fallen from its highest value (1, where it was never higher), beyond a quarter of its rise: the more
+    a policy has learned, the more it may unlearn of what the base was sure of."""
     peak = max(1.0, *(m["retention"] for m in history))
-    return 1.0 - history[-1]["retention"] / peak
+    return peak - history[-1]["retention"] - (peak - 1.0) / 4
 
 
 def surge(history: History) -> float:
@@ -64,15 +60,7 @@ def surge(history: History) -> float:
 
 
 RULES: Mapping[str, Rule] = {
-    "forgets": Rule(
-        "retention",
-        below_start,
-        0.012,
-        "the policy is less sure than the base of the base's own answers: it forgets more than it learns",
-    ),
-    "comes apart": Rule(
-        "retention", below_peak, 0.05, "the policy has lost much of the sureness it had: what it knew comes apart"
-    ),
+    "forgets": Rule("retention", forgetting, 0.012, "the policy loses sureness of the answers that it brought along: it forgets"),
     "surge": Rule(
         "kl_to_base", surge, 0.2, "the reward jumps while the policy leaves the base: a reward that is gamed looks like this"
     ),
