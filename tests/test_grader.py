@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import antaeus
 from antaeus.answers import judge, workers
 from antaeus.errors import UserError
-from antaeus.guard.grader import Child, Gold, Target, check, quick
+from antaeus.guard.grader import Child, Gold, Target, check, golds_of, quick
 from antaeus.guard.grader_calls import conventions, score_of
 from antaeus.guard.grader_findings import SAME, SYMMETRIC, Report
 from antaeus.guard.grader_probes import FORMS, GOLDS, MAY, MUST, NEVER, cheap, probes
@@ -200,7 +200,7 @@ def test_kinds_that_a_grader_does_not_take_are_named_with_the_built_in_golds_onl
 def test_our_own_comparison_is_sound() -> None:
     report = check(lambda gold, answer: judge(gold=gold, answer=answer, timeout_s=0.5), name="math")
     assert report.sound and report.golds == len(GOLDS) and not report.left_out and not rows(report, SYMMETRIC)
-    assert set(rows(report, NEVER)) <= {"huge powers and factorials"}  # the comparison gives up: a failure, no verdict
+    assert all(set(troubles) == {"failed"} for troubles in rows(report, NEVER).values())  # 9!!!!!!!!: late, and so no verdict
 
 
 # --- how graders are called, and what they return ---------------------------------------------------------------------------
@@ -342,12 +342,15 @@ def test_a_grader_that_hangs_dies_exits_raises_and_prints_is_survived(file) -> N
     )
 
 
-def test_a_grader_that_always_hangs_is_given_up_soon(file) -> None:
-    child = Child(Target(file("def grade(gold, answer):\n    import re\n    re.match('(a+)+$', 'a' * 60 + 'b')")), timeout_s=0.2)
-    start = time.perf_counter()
+def test_a_grader_that_always_hangs_is_given_up_after_two_time_outs(file, tmp_path) -> None:
+    calls = tmp_path / "calls"
+    code = (
+        f"import re\ndef grade(gold, answer):\n    open({str(calls)!r}, 'a').write('.')\n    re.match('(a+)+$', 'a' * 60 + 'b')\n"
+    )
+    child = Child(Target(file(code)), timeout_s=0.5)
     report = check(child, FEW)
     child.close()
-    assert time.perf_counter() - start < 60
+    assert calls.read_text() == ".."
     assert not report.sound and rows(report, MUST)["gold itself"] == {"timed out": 5}
 
 
@@ -428,7 +431,6 @@ def test_the_exact_check_of_runs_is_sound(cli) -> None:
         (["{}", "--data", "nowhere.jsonl"], GOOD, "there is no file nowhere.jsonl"),
         (["{}", "--data", "{data}"], GOOD, "no row has an answer"),
         (["reasoning-gym:leg_counting", "--data", "{data}"], None, "grades its own tasks only"),
-        (["reasoning-gym:leg_cunting"], None, "did you mean leg_counting"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(cli, file, tmp_path, args, code, says) -> None:
@@ -439,9 +441,12 @@ def test_bad_input_is_one_line_and_exit_code_2(cli, file, tmp_path, args, code, 
     assert status == 2 and out == "" and len(told) == 1 and told[0].startswith("antaeus: ") and says in told[0], (status, err)
 
 
-def test_one_of_several_functions_can_be_chosen_and_usual_names_are_found(cli, file) -> None:
+def test_one_of_several_functions_can_be_chosen_and_usual_names_are_found(file) -> None:
     path = file(GOOD + "def f(gold, answer):\n    return True\n")
-    assert cli(path)[0] == 0 and cli(path + ":f")[0] == 1
+    for target, score in ((Target(path), 0.0), (Target(path, "f"), 1.0)):
+        child = Child(target)
+        assert child.ask("1", "2").score == score
+        child.close()
 
 
 def test_the_function_in_python() -> None:
@@ -460,7 +465,7 @@ def math_check(gold, answer):
 def test_built_in_tasks_pass_before_a_run_without_a_worker(name, monkeypatch) -> None:
     monkeypatch.setattr(workers, "same", lambda *_: pytest.fail("a worker was asked"))
     tasks = builtin(name, 0)
-    golds = [Gold(tasks.anchor_vault.open(task)) for task in tasks.anchor[:4]]
+    golds = golds_of(tasks.anchor[:4], tasks.anchor_vault)["math"]
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -471,7 +476,7 @@ def test_built_in_tasks_pass_before_a_run_without_a_worker(name, monkeypatch) ->
 
 def test_formulas_and_words_pass_before_a_run_without_a_worker(monkeypatch) -> None:
     monkeypatch.setattr(workers, "same", lambda *_: pytest.fail("a worker was asked"))
-    assert quick("mine", math_check, [gold for gold in GOLDS if gold.kind not in ("LaTeX", "tuples and intervals")]) == ()
+    assert quick("mine", math_check, GOLDS) == ()
 
 
 def test_a_run_is_refused_whose_grader_is_broken() -> None:
@@ -479,7 +484,7 @@ def test_a_run_is_refused_whose_grader_is_broken() -> None:
         quick("mine", lambda gold, answer: False, [Gold("42")])
     with pytest.raises(UserError, match="accepts '' for the gold '42'"):
         quick("mine", lambda gold, answer: True, [Gold("42")])
-    with pytest.raises(UserError, match="accepts '42 or 7'"):
+    with pytest.raises(UserError, match="accepts '42 or 43'"):
         quick("mine", substring, [Gold("42"), Gold("7")])
     for gold in (" ", "5 or 7"):  # a gold that is empty or hedges can never be given
         with pytest.raises(UserError, match="refuses"):
@@ -550,5 +555,5 @@ def test_every_gold_is_asked_about_in_every_form() -> None:
 
 
 def test_partial_targets_are_named_like_the_function() -> None:
-    report = check(partial(right_answer, "math"), ["42", "7"])
+    report = check(partial(right_answer, "exact"), ["42", "7"])
     assert report.called.startswith("right_answer(") and report.sound

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from antaeus.engine.models import fetch
 from antaeus.errors import UserError
 from antaeus.guard import descent, grader, seals
 from antaeus.guard.grader import GOLDS, Gold, Target
+from antaeus.guard.grader import golds_of as golds_of_tasks
 from antaeus.guard.lineage import Lineage, Proposal
-from antaeus.gym import gold_of
 from antaeus.overlap import text_of
 from antaeus.propose.files import read_rows
 from antaeus.propose.gym import gym
@@ -28,12 +29,10 @@ TRIED = 8  # exam tasks on which the grader is tried before a run
 
 
 def refuse_unsound_grader(tasks: TaskSet) -> None:
-    """Raises `UserError` where the grader of these tasks refuses one of their answers or accepts what is plainly wrong."""
-    check, held = tasks.exam[0].check, [task for task in tasks.exam[:TRIED] if task.check == tasks.exam[0].check]
-    sealed = [tasks.exam_vault.open(task) for task in held]
-    golds = [_of_gym(entry) if check.startswith("reasoning-gym:") else Gold(entry) for entry in sealed]
-    for failure in grader.quick(tasks.name, lambda gold, answer: right_answer(check, gold, answer), [g for g in golds if g]):
-        warnings.warn(failure, stacklevel=2)
+    """Raises `UserError` where a grader of these tasks refuses one of their answers or accepts what is plainly wrong."""
+    for check, golds in golds_of_tasks(tasks.exam[:TRIED], tasks.exam_vault).items():
+        for failure in grader.quick(tasks.name, partial(right_answer, check), golds):
+            warnings.warn(failure, stacklevel=2)
 
 
 def refuse_spent_lineage(settings: RunConfig, tasks: TaskSet) -> None:
@@ -93,15 +92,8 @@ def golds_of(grader: str, data: str | Path | None) -> Sequence[Gold]:
 
 
 def _gym_golds(name: str) -> Sequence[Gold]:
-
     tasks = gym(name, 0, n_practice=1, n_anchor=1, n_exam=12)
-    sealed = [tasks.exam_vault.open(task) for task in tasks.exam]
-    golds = [gold for gold in map(_of_gym, sealed) if gold]
+    golds = [gold for found in golds_of_tasks(tasks.exam, tasks.exam_vault).values() for gold in found if gold.text]
     if not golds:
         raise UserError(f"reasoning-gym:{name} gives no answers of its own that could be tried")
     return golds
-
-
-def _of_gym(entry: str) -> Gold | None:
-    text = gold_of(entry)
-    return None if text is None else Gold(text, sealed=entry)

@@ -63,7 +63,8 @@ def _gate(found: Mapping[str, Any]) -> str:
     best = ", ".join(f"{_share(s['best of ten'])} ({kind})" for kind, s in simulated.items())
     said = [
         f"How often a rule accepts what is no better, over {first['lineages']:,} simulated lineages of {first['proposals']} proposals on "
-        f"{first['tasks']} tasks, and between real runs of one and the same model. The best of ten proposals beats the incumbent in {best}.",
+        f"{first['tasks']} tasks, and between real runs of one and the same model. "
+        f"The best of ten proposals beats the incumbent in {best}.",
         _table(head, rows),
         "![Share of lineages with a false promotion, by rule](guard-rules.svg)",
         *(_real(model, row) for model, row in found["gate"].items()),

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from antaeus.errors import UserError
 from antaeus.guard.grader_child import Child, Here, Outcome, Target
 from antaeus.guard.grader_findings import SAME, SYMMETRIC, Report, Row, ranked
-from antaeus.guard.grader_probes import BARE, FORMS, GOLDS, MUST, Gold, Probe, cheap, floods, probes, unlike
+from antaeus.guard.grader_probes import BARE, FORMS, GOLDS, MUST, Gold, Probe, cheap, floods, golds_of, probes
 
-__all__ = ["GOLDS", "Child", "Gold", "Report", "Target", "check", "quick"]
+__all__ = ["GOLDS", "Child", "Gold", "Report", "Target", "check", "golds_of", "quick"]
 
 _AGAIN = 60  # pairs that are asked twice more, in another order
 _FLOODED = 2  # golds, in each form, for which the long and hostile texts are tried
@@ -57,7 +57,7 @@ def quick(name: str, grade: Callable[[str, str], bool | float | None], golds: Se
     """
     failed = []
     for gold in golds:
-        for probe in _quick_probes(gold, golds):
+        for probe in _quick_probes(gold):
             score = grade(gold.key, str(probe.answer))
             about = f"{_short(probe.answer)} for the gold {_short(gold.text)}"
             if score is None:
@@ -71,10 +71,10 @@ def quick(name: str, grade: Callable[[str, str], bool | float | None], golds: Se
     return tuple(failed)
 
 
-def _quick_probes(gold: Gold, golds: Sequence[Gold]) -> Iterator[Probe]:
+def _quick_probes(gold: Gold) -> Iterator[Probe]:
     if gold.text:
         yield Probe("gold itself", MUST, gold.text)
-    for probe in cheap(gold.text, "" if gold.sealed else unlike(gold.text, golds)):
+    for probe in cheap(gold.text, "43" if gold.text != "43" else "44"):
         if not gold.sealed or probe.kind in ("empty or white space", "prompt injection"):
             yield probe  # of a procedural task other answers may be right, but not these
 

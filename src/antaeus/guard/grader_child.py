@@ -129,6 +129,7 @@ class Child:
             return None, True
         finally:
             timer.cancel()
+            timer.join()  # after this no shot can hit the next child
 
 
 def _listen(pipe: Any, lines: queue.SimpleQueue[bytes]) -> None:

@@ -12,6 +12,8 @@ from fractions import Fraction
 
 from antaeus.answers import canonical, judge
 from antaeus.answers.normal import is_number
+from antaeus.gym import CHECK, gold_of
+from antaeus.types import Task, Vault
 
 MUST, MAY, NEVER = "must pass", "may pass", "must fail"
 
@@ -40,6 +42,16 @@ class Probe:
     answer: str | None
     whole: bool = False
     swap: bool = False
+
+
+def golds_of(tasks: Sequence[Task], vault: Vault) -> dict[str, list[Gold]]:
+    """The golds of sealed tasks, by the name of their check. An entry that gives no answer of its own has the text ""."""
+    found: dict[str, list[Gold]] = {}
+    for task in tasks:
+        sealed = vault.open(task)
+        gold = Gold(gold_of(sealed) or "", sealed) if task.check.startswith(CHECK) else Gold(sealed)
+        found.setdefault(task.check, []).append(gold)
+    return found
 
 
 GOLDS = tuple(
