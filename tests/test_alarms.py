@@ -62,8 +62,9 @@ def test_every_meter_has_a_definition():
 
 def test_signals_compare_the_last_rounds_with_the_first():
     assert alarms.rise("no_answer")([quiet(no_answer=k / 10) for k in range(6)]) == pytest.approx(0.3)
-    assert alarms.forgetting([quiet(retention=r) for r in (1.1, 1.2, 1.1)]) == pytest.approx(0.1 - 0.05)
-    assert alarms.forgetting([quiet(retention=0.9)]) == pytest.approx(0.1)  # the base itself is the first peak
+    assert alarms.forgetting([quiet(retention=r) for r in (1.2, 1.2, 1.1, 1.1)]) == pytest.approx(0.1 - 0.05)
+    assert alarms.forgetting([quiet(retention=0.9)] * 2) == pytest.approx(0.1)  # the base itself is the first peak
+    assert alarms.forgetting([quiet(retention=0.9)]) == 0.0  # one round alone tells nothing
 
 
 def test_a_reward_that_jumps_alone_is_no_surge():

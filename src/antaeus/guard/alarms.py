@@ -45,10 +45,11 @@ def rise(meter: str) -> Callable[[History], float]:
 
 
 def forgetting(history: History) -> float:
-    """By how much retention has fallen from its highest value (1, where it was never higher), beyond a quarter of its rise: the more
-    a policy has learned, the more it may unlearn of what the base was sure of."""
-    peak = max(1.0, *(m["retention"] for m in history))
-    return peak - history[-1]["retention"] - (peak - 1.0) / 4
+    """By how much retention, two rounds averaged, has fallen from its highest value (1, where it was never higher), beyond a quarter
+    of its rise: the more a policy has learned, the more it may unlearn of what the base was sure of."""
+    pairs = [fmean(m["retention"] for m in history[n : n + 2]) for n in range(len(history) - 1)] or [1.0]
+    peak = max([1.0, *pairs])
+    return peak - pairs[-1] - (peak - 1.0) / 4
 
 
 def surge(history: History) -> float:
@@ -60,7 +61,7 @@ def surge(history: History) -> float:
 
 
 RULES: Mapping[str, Rule] = {
-    "forgets": Rule("retention", forgetting, 0.012, "the policy loses sureness of the answers that it brought along: it forgets"),
+    "forgets": Rule("retention", forgetting, 0.006, "the policy loses sureness of the answers that it brought along: it forgets"),
     "surge": Rule(
         "kl_to_base", surge, 0.2, "the reward jumps while the policy leaves the base: a reward that is gamed looks like this"
     ),
