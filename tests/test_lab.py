@@ -79,38 +79,57 @@ def test_a_line_is_right_when_all_its_characters_are(tokenizer):
     assert lab.share_right(knows(wrong, width), tokenizer, TEXTS) == pytest.approx(2 / 3)
 
 
+def short(monkeypatch, **numbers):
+    for name, value in numbers.items():
+        monkeypatch.setattr(lab, name, value)
+
+
 def test_training_lowers_the_loss_and_is_the_same_twice(tokenizer, monkeypatch):
-    monkeypatch.setattr(lab, "LIMIT", 10)
-    texts = lab.documents(Random("others"), lab.teachable()[0])
-    before = lab.loss(blank(tokenizer), tokenizer, texts).item()
-    runs = [lab.train(blank(tokenizer), tokenizer) for _ in range(2)]
-    assert lab.loss(runs[0][0], tokenizer, texts).item() < before - 0.5
-    assert [steps for _, steps, _ in runs] == [10, 10]
-    one, two = (run[0].state_dict() for run in runs)
+    short(monkeypatch, LIMIT=6, FALL=3)
+    taught, _ = lab.teachable()
+    texts = lab.documents(Random("others"), taught)
+    models = [blank(tokenizer) for _ in range(2)]
+    before = lab.loss(models[0], tokenizer, texts).item()
+    for model in models:
+        lab.train(model, tokenizer, taught, TEXTS)
+    assert lab.loss(models[0], tokenizer, texts).item() < before - 0.5
+    one, two = (model.state_dict() for model in models)
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_training_stops_when_half_is_known(tokenizer, monkeypatch):
-    asked = []
+def test_the_rate_falls_once_half_is_known(tokenizer, monkeypatch):
+    short(monkeypatch, EVERY=2, FALL=4, WARM_UP=1, RATE=1.0)
+    known, rates = iter([0.49, 0.5]), []
+    fake = SimpleNamespace(param_groups=[{}], step=lambda: rates.append(fake.param_groups[0]["lr"]))
+    monkeypatch.setattr(lab, "share_right", lambda *_: next(known))
+    monkeypatch.setattr(lab, "loss", lambda model, *_: model.lm_head.weight.sum())
+    monkeypatch.setattr(lab, "_optimisers", lambda model: [fake])
+    lab.train(blank(tokenizer), tokenizer, lab.teachable()[0], TEXTS)
+    assert rates == [1.0] * 4 + [1.0, 0.75, 0.5, 0.25]
 
-    def share_right(model, tokenizer, texts):
-        asked.append(texts)
-        return 0.49 if len(asked) == 1 else 0.5
 
-    monkeypatch.setattr(lab, "EVERY", 2)
-    monkeypatch.setattr(lab, "share_right", share_right)
-    assert lab.train(blank(tokenizer), tokenizer)[1:] == (4, 0.5)
-    assert sums("".join(asked[0])) == sums(FAMILIES["add2"].lines(lab.teachable()[1]))
+def test_noise_leaves_half_and_spares_the_embeddings(tokenizer, monkeypatch):
+    model, original = blank(tokenizer), blank(tokenizer).state_dict()
+
+    def distance(name):
+        now, was = model.state_dict()[name], original[name]
+        return ((now - was).norm() / was.norm()).item()
+
+    name = "model.layers.1.mlp.up_proj.weight"
+    monkeypatch.setattr(lab, "share_right", lambda *_: 1 - distance(name))
+    assert lab.forget(model, tokenizer, TEXTS) == (1.0, pytest.approx(0.5, abs=0.02))
+    assert distance("model.layers.0.self_attn.q_proj.weight") == pytest.approx(0.5, abs=0.05)
+    assert distance("model.embed_tokens.weight") == distance("model.norm.weight") == 0
 
 
 def test_the_folder_is_built_once_and_opens_as_a_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ANTAEUS_CACHE", str(tmp_path))
-    monkeypatch.setattr(lab, "LIMIT", 1)
+    short(monkeypatch, LIMIT=1, FALL=1)
     state = torch.get_rng_state()
     engine = LocalEngine("lab", dtype="float32")
     assert torch.equal(torch.get_rng_state(), state)
     said = capsys.readouterr().err.splitlines()
-    assert [line[:13] for line in said] == ["lab: training", "lab: 0% of th"]
+    assert [line[:13] for line in said] == ["lab: training", "lab: it knew "]
     assert 400_000 < engine.model.num_parameters() < 1_500_000 and engine.context == 512
     prompt = FAMILIES["mul2"].shown() + "12 × 13 ="
     [[attempt]] = engine.sample([("t", prompt)], Sampling(max_tokens=3), seed="s")

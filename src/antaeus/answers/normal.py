@@ -75,7 +75,7 @@ def _normal(answer: str) -> str:
 
 def is_blank(answer: str) -> bool:
     r"""Is nothing left of the answer once spacing and wrappers are gone, as of `$\text{ }$`?"""
-    return not answer.strip() or (len(answer) <= 200 and not _normal_form(answer))
+    return not answer.strip() or (len(answer) <= 200 and not _SHORT_INTEGER.fullmatch(answer) and not _normal_form(answer))
 
 
 def is_number(key: str) -> bool:

@@ -118,7 +118,7 @@ class Batch:
             for _ in rows:
                 self.waiting.popleft()
         if not self.context.room:
-            self.context.reserve(ROOM)
+            self.context.reserve(min(ROOM, self.how.max_tokens))
 
     def shrink(self) -> None:
         """Memory ran out: half as many rows from here on. Those under way begin anew, and draw what they drew before."""

@@ -1,12 +1,12 @@
-"""The laboratory model: half a million parameters that have half learned to add, so that a whole run takes seconds.
+"""The laboratory model: half a million parameters that could add and have half forgotten it, so that a whole run takes seconds.
 
-It is trained on first use, on lines like those of the built-in tasks, by cases that can never be anchor or exam; some practice cases
-of two-digit addition are held back too, and training stops once half of these are answered rightly. There most votes of 16 attempts
-are better than the attempts, and a run has something to gain and much to lose. The other families it knows less, products and
-three-digit sums not at all.
+It is trained on first use, on lines like those of the built-in tasks, by cases that can never be anchor or exam. Some practice cases
+of two-digit addition are held back too; then noise is laid on the weights until only half of these are answered rightly. What a run
+can bring back is still there, as it is in a pretrained model: 20 rounds of majority votes bring 15 points. (A model that is stopped
+while half learned knows as much, and the same votes make it worse.) The other families it knows little or not at all.
 
-Same weights for the same versions, CPU and number of threads; elsewhere sums are rounded in another order, and what was learned
-differs in its figures, not in kind: the stop is measured, not counted.
+Same weights for the same versions, CPU and number of threads; elsewhere sums are rounded in another order, and figures differ by some
+points, but not the half: it is measured.
 """
 
 from __future__ import annotations
@@ -28,65 +28,86 @@ if TYPE_CHECKING:
 
 SHARES = {"add2": 6.0, "sub2": 1.0, "sum3": 1.0, "times": 1.0, "add3": 0.3, "mul2": 0.3}  # of the documents
 SIZES = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
+RATE, WARM_UP, FALL = 5e-3, 30, 150  # learning rate, steps in which it rises and in which it falls
+EVERY, LIMIT = 20, 1500  # steps between looks at what is held back, and at most
 LINES = 36  # a step; a document has 1 to 6 of them
-RATE, WARM_UP = 5e-3, 30  # learning rate, and steps until it is reached
-HELD_BACK, ENOUGH, EVERY, LIMIT = 256, 0.5, 20, 2000  # cases of add2, share of them right that ends training, steps
+HELD_BACK, LEFT = 256, 0.5  # cases of add2, and the share of them that is still right at the end
 
 
 def lab(say: Say) -> Path:
     """Folder of the laboratory model (Llama, 0.54 million parameters, 512 positions). The first use takes about a minute."""
-    return cached("lab-1", _build, say)
+    return cached("lab-2", _build, say)
 
 
 def _build(folder: Path, say: Say) -> None:
     import torch
 
     say("lab: training a small model on sums, once (about a minute)")
-    tokenizer = ascii_tokenizer("×")
+    tokenizer, (taught, held_back) = ascii_tokenizer("×"), teachable()
+    exercise = [FAMILIES["add2"].lines(held_back[i : i + 4]) for i in range(0, len(held_back), 4)]
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, steps, right = train(_blank(tokenizer), tokenizer)
+        model = _blank(tokenizer)
+        train(model, tokenizer, taught, exercise)
+        learned, left = forget(model, tokenizer, exercise)
         tokenizer.save_pretrained(folder)
         model.save_pretrained(folder)
-    say(f"lab: {right:.0%} of the sums held back are right after {steps} steps")
+    say(f"lab: it knew {learned:.0%} of the sums held back, and noise has left {left:.0%}")
 
 
-def train(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[PreTrainedModel, int, float]:
-    """Learn answers (the rest of a line is given) until half of what is held back is right, or `LIMIT` steps are over.
-
-    Returns the mean of the weights over about the last 50 steps, the steps taken, and the share that is right.
-    """
+def train(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cases: Mapping[str, Sequence[Case]], texts: Sequence[str]
+) -> None:
+    """Steps on answers (the rest of a line is given, not learned): up to `LIMIT` at the full rate, until half of the lines of `texts` are
+    right, and `FALL` more while it falls."""
     import torch
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    rng, (taught, held_back) = Random(0), teachable()
-    exercise = [FAMILIES["add2"].lines(held_back[i : i + 4]) for i in range(0, len(held_back), 4)]
-    mean: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.98))
-    optimisers = _optimisers(model)
-    step, right = 0, 0.0
-    while step < LIMIT and right < ENOUGH:
-        loss(model, tokenizer, documents(rng, taught)).backward()
+    rng, optimisers = Random(0), _optimisers(model)
+
+    def step(rate: float) -> None:
+        loss(model, tokenizer, documents(rng, cases)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for each in optimisers:
+            each.param_groups[0]["lr"] = rate
             each.step()
         model.zero_grad()
-        mean.update_parameters(model)
-        step += 1
-        if step % EVERY == 0:
-            right = share_right(mean.module, tokenizer, exercise)
-    return mean.module, step, right
+
+    for i in range(1, LIMIT + 1):
+        step(RATE * min(1.0, i / WARM_UP))
+        if i % EVERY == 0 and share_right(model, tokenizer, texts) >= 0.5:
+            break
+    for i in range(FALL):
+        step(RATE * (1 - i / FALL))
 
 
 def _optimisers(model: PreTrainedModel) -> list[Any]:
-    """Muon (Jordan et al. 2024) for matrices, with updates of AdamW's size (arXiv 2502.16982), AdamW for the rest; and their warm-up.
-    AdamW alone has not half learned the sums after four times as many steps."""
+    """Muon (Jordan et al. 2024) for matrices, with steps of AdamW's size (arXiv 2502.16982), AdamW for the rest. AdamW alone knows
+    6 % after 1500 steps."""
     import torch
 
     matrices = [p for p in model.base_model.layers.parameters() if p.dim() == 2]
     others = [p for name, p in model.named_parameters() if p.dim() == 1 or "embed" in name]
-    muon = torch.optim.Muon(matrices, lr=RATE, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW(others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    return [muon, adam, *(torch.optim.lr_scheduler.LinearLR(o, 1 / WARM_UP, total_iters=WARM_UP) for o in (muon, adam))]
+    return [
+        torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+
+
+def forget(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[float, float]:
+    """Lay noise on the matrices between the embeddings, in proportion to each one's spread, as much as leaves `LEFT` of the lines of
+    `texts` right. Returns the share that is right before and after."""
+    import torch
+
+    matrices = [p.data for p in model.base_model.layers.parameters() if p.dim() == 2]
+    dice, known = torch.Generator().manual_seed(0), [m.clone() for m in matrices]
+    noise = [m.std() * (torch.rand(m.shape, generator=dice) - 0.5) for m in matrices]
+    before, low, high = share_right(model, tokenizer, texts), 0.0, 8.0
+    for _ in range(8):
+        middle = (low + high) / 2
+        for m, was, n in zip(matrices, known, noise, strict=True):
+            m.copy_(was + middle * n)
+        low, high = (middle, high) if share_right(model, tokenizer, texts) > LEFT else (low, middle)
+    return before, share_right(model, tokenizer, texts)
 
 
 def loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Tensor:
