@@ -31,13 +31,13 @@ def test_ruined_is_where_it_ends_and_since_when():
 def test_an_alarm_before_by_then_late_never_and_for_nothing():
     falls = (50, 50, 50, 40)
     seen = rates.alarm_rates([
-        record("collapse", falls, (0.9, 0.9, 0.9)),  # rings in round 2, lost in 3
-        record("collapse", falls, (1.0, 1.0, 0.9)),  # rings in the very round
-        record("collapse", (*falls, 40), (1.0, 1.0, 1.0, 0.9)),
+        record("collapse", falls, (0.5, 0.5, 0.5)),  # rings in round 2, lost in 3
+        record("collapse", falls, (1.0, 1.0, 0.8)),  # rings in the very round
+        record("collapse", (*falls, 40), (1.0, 1.0, 1.0, 0.8)),
         record("collapse", falls, (1.0, 1.0, 1.0)),
         record("collapse", (50, 50), (1.0,)),
         record("healthy", (50, 60, 60), (1.1, 1.2)),
-        record("healthy", (50, 60, 60), (0.9, 0.9)),
+        record("healthy", (50, 60, 60), (0.5, 0.5)),
     ])  # fmt: skip
     assert (seen["ruined"], seen["before"]["k"], seen["by_then"]["k"], seen["never"], seen["not_ruined"]) == (4, 1, 2, 1, 1)
     assert (seen["false"]["k"], seen["false"]["n"], seen["rounds_ahead"]) == (1, 2, 0)
@@ -67,7 +67,7 @@ def test_records_survive_a_file(tmp_path):
 
 
 def test_the_figures_go_between_the_marks(tmp_path, capsys, monkeypatch):
-    runs.write(tmp_path / "r.jsonl.gz", [record("collapse", (50, 40), (0.9,), seed=s, drive="length reward") for s in range(4)])
+    runs.write(tmp_path / "r.jsonl.gz", [record("collapse", (50, 40), (0.5,), seed=s, drive="length reward") for s in range(4)])
     (tmp_path / "guard.md").write_text(MARKED)
     args = ("--seeds", 0, "--records", tmp_path / "r.jsonl.gz", "--page", tmp_path / "guard.md", "--lineages", 50)
     code, out, err = run_cli(capsys, monkeypatch, "guard", "calibrate", *args)

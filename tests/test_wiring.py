@@ -79,7 +79,7 @@ def ruin(patch):
 def an_alarm_stops_learning(folder, patch):
     ruin(patch)
     summary = run(folder, on_alarm="stop", rounds=6)
-    assert summary["status"] == "stopped" and summary["rounds"] < 6 and "forgets" in summary["stopped"]
+    assert summary["status"] == "stopped" and summary["rounds"] < 6 and "lost much of the sureness" in summary["stopped"]
 
 
 @promise(loop, "react", lambda *_: None)

@@ -57,7 +57,7 @@ def improve(
 
         measured = {**meters.measure(groups, verdicts, reference), "retention": state.registry.retention(engine)}
         state.round = round
-        state.history.append(measured)
+        state.history.append({**measured, "round": round})
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s += time.monotonic() - began
@@ -144,7 +144,8 @@ def react(
     run.append(
         "decisions.jsonl", Decision("roll back", state.best, f"alarm in round {state.round}: {why}: {then}", state.history[-1])
     )
-    state.rollbacks, state.parent, state.history = state.rollbacks + 1, state.best, []
+    state.rollbacks, state.parent = state.rollbacks + 1, state.best
+    state.history = [m for m in state.history if m["round"] <= state.best_round]
     if config.mitigation in ("curriculum", "labels"):
         groups = recipe.solve(engine, sealed.tasks.practice, sealed.tasks, f"{config.seed}/survey/{state.rollbacks}")
         state.survey = {group.task.id: leading(group) for group in groups}

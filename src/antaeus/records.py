@@ -29,7 +29,7 @@ class State:
     tokens_sampled: int = 0
     tokens_trained: int = 0
     learn_s: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)  # the meters since the start or the last rolling back
+    history: list[dict[str, float]] = field(default_factory=list)  # the meters of the rounds that led to the policy
     parent: str = BASE  # the version that learning set out from, or was last rolled back to
     rollbacks: int = 0
     stopped: str = ""  # the alarm that ended learning

@@ -59,7 +59,7 @@ def drives(model: str) -> dict[str, Drive]:
     votes = {**steady, "agreement": 0.0}
     learns = {"rounds": 30, "schedule": "constant"} if lab else {"rounds": 20}
     slow, usual = ({**learns, "lr": 2e-5}, {**learns, "lr": 5e-5}) if lab else (learns, learns)
-    rates = {"mul2": 1e-4, "fast": 1e-3, "random": 3e-4, "certain": 4e-5, "lengthy": 5e-5} if lab else {
+    rates = {"mul2": 1.5e-4, "fast": 6e-4, "random": 2e-4, "certain": 4e-5, "lengthy": 5e-5} if lab else {
         "mul2": 3e-5, "fast": 3e-5, "random": 4e-5, "certain": 4e-5, "lengthy": 2e-5}  # fmt: skip
     return {
         "no-op": Drive("none", TTRL, {"rounds": 2, "control": "no-op"}),

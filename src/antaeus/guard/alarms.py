@@ -44,12 +44,21 @@ def rise(meter: str) -> Callable[[History], float]:
     return lambda history: late(history, meter) - early(history, meter)
 
 
-def forgetting(history: History) -> float:
-    """By how much retention, two rounds averaged, has fallen from its highest value (1, where it was never higher), beyond a quarter
-    of its rise: the more a policy has learned, the more it may unlearn of what the base was sure of."""
-    pairs = [fmean(m["retention"] for m in history[n : n + 2]) for n in range(len(history) - 1)] or [1.0]
-    peak = max([1.0, *pairs])
-    return peak - pairs[-1] - (peak - 1.0) / 4
+def falling(history: History) -> float:
+    """By how much retention, two rounds averaged, is below its highest value of the three rounds before. Learning lowers it slowly if
+    at all, as doubtful answers are corrected; a policy that comes apart loses what it was sure of at once."""
+    recent = _retention(history)[-4:]
+    return max(recent) - recent[-1]
+
+
+def lost(history: History) -> float:
+    """How much of the base's sureness is gone."""
+    return 1.0 - _retention(history)[-1]
+
+
+def _retention(history: History) -> list[float]:
+    measured = [1.0, *(m["retention"] for m in history)]  # it begins with the base
+    return [fmean(measured[n : n + 2]) for n in range(len(history))]
 
 
 def surge(history: History) -> float:
@@ -61,7 +70,10 @@ def surge(history: History) -> float:
 
 
 RULES: Mapping[str, Rule] = {
-    "forgets": Rule("retention", forgetting, 0.006, "the policy loses sureness of the answers that it brought along: it forgets"),
+    "comes apart": Rule(
+        "retention", falling, 0.07, "the policy quickly loses sureness of the answers that it brought along: it comes apart"
+    ),
+    "forgets": Rule("retention", lost, 0.4, "the policy has lost much of the sureness of the answers that it brought along"),
     "surge": Rule(
         "kl_to_base", surge, 0.2, "the reward jumps while the policy leaves the base: a reward that is gamed looks like this"
     ),
