@@ -107,6 +107,15 @@ def test_planted_rewordings_are_told_from_other_problems():
     assert (index.blind, index.alike) == (0, 0)
 
 
+def test_a_suspicion_does_not_hide_what_is_sure(monkeypatch):
+    monkeypatch.setattr("antaeus.paraphrase.ALIKE", 1.0)
+    monkeypatch.setattr("antaeus.paraphrase.NEARER", 10.0)  # neighbours do not matter
+    clear, told = (text.replace("$14", "some dollars") for text in (TEA, REWORDED[TEA]))
+    vague = clear.replace("$100", "money")  # of one number: only ever suspected
+    assert not Paraphrases([("vague", vague)]).hit(told).sure
+    assert Paraphrases([("vague", vague), ("clear", clear)]).hit(told)[::2] == ("clear", True)
+
+
 def test_a_renumbered_task_is_a_note():
     fence = Fence(HELD)
     fence.check([Practice("p", TRAIN.replace("48", "52")), Practice("q", "34 + 58 =")])

@@ -129,6 +129,23 @@ def a_disguised_anchor_is_not_learned_from(folder, patch):
         run(folder)
 
 
+@promise(overlap.Fence, "tainted", lambda self, groups: {})
+def an_attempt_that_recites_an_anchor_teaches_nothing(folder, patch):
+    from antaeus import loop as room
+
+    real = TTRL.solve
+
+    def reciting(self, engine, practice, tasks, seed):
+        groups = real(self, engine, practice, tasks, seed)
+        return [replace(g, attempts=(replace(g.attempts[0], text=tasks.anchor[0].prompt), *g.attempts[1:])) for g in groups]
+
+    patch.setattr(TTRL, "solve", reciting)
+    patch.setattr(room, "refuse_without_signal", lambda *_: None)
+    run(folder)
+    groups = [g for g in lines(folder / "run/attempts.jsonl") if g["set"] == "practice"]
+    assert all(g["attempts"][0]["verdict"]["score"] is None for g in groups)
+
+
 # --- controls
 
 

@@ -48,6 +48,7 @@ def improve(
         practice = method.propose(tasks, round, config.seed)
         groups = method.solve(engine, practice, tasks, seed)
         verdicts = verify(method, groups, vault, seed, state.survey if config.mitigation == "labels" else {})
+        verdicts = without_tainted(fence, groups, verdicts)
         if round == 1:
             refuse_without_signal(method, groups, verdicts)
         reference = reference_scores(engine, method, groups)
@@ -94,6 +95,18 @@ def verify(recipe: Recipe, groups: Sequence[Group], vault: Vault, seed: str, sur
     if recipe.control == "shuffled-labels":
         return [controls.shuffled(row, group, seed) for row, group in zip(verdicts, groups, strict=True)]
     return verdicts
+
+
+def without_tainted(fence: Fence, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]) -> list[list[Verdict]]:
+    """The verdicts, but none on attempts whose text gives a held-out task away: from these nothing may be learned."""
+    tainted = fence.tainted(groups)
+    return [
+        [
+            replace(v, score=None, why=why) if (why := tainted.get((a.task_id, a.index))) else v
+            for a, v in zip(g.attempts, row, strict=True)
+        ]
+        for g, row in zip(groups, verdicts, strict=True)
+    ]
 
 
 def reference_scores(engine: Engine, recipe: Recipe, groups: Sequence[Group]) -> list[list[Scores]]:

@@ -95,7 +95,7 @@ class Paraphrases:
         self._needed, self.alike = self._thresholds()
 
     def hit(self, text: str) -> Retold | None:
-        """The first held-out text that `text` retells, None if there is none."""
+        """The held-out text that `text` retells (the surest, then the nearest), None if there is none."""
         said = tokens(text)
         if (i := self._same_sum(said)) is not None:
             return Retold(self._ids[i], 1.0, True)
@@ -112,7 +112,8 @@ class Paraphrases:
         runs = (
             (totals[j] - totals[i], tokens(" ".join(parts[i:j]))) for (i, j), row in zip(spans, near, strict=True) if row.any()
         )
-        return next((hit for total, said in runs if (hit := self._nearest(_unit(total), said, SHORT))), None)
+        hits = [hit for total, said in runs if (hit := self._nearest(_unit(total), said, SHORT)) is not None]
+        return max(hits, key=lambda hit: (hit.sure, hit.cosine), default=None)
 
     def renumbered(self, text: str) -> str | None:
         """Id of a held-out text that has the same words in the same places, and other numbers."""
@@ -122,10 +123,10 @@ class Paraphrases:
 
     def _nearest(self, vector: np.ndarray, said: Words, least: int = 1) -> Retold | None:
         cosines, words = self._vectors @ vector, _words(said)
-        for i in map(int, np.flatnonzero(cosines >= self._needed)):
-            if words != self._words[i] and len(self._words[i]) >= least and self._same_numbers(i, said):
-                return Retold(self._ids[i], float(cosines[i]), len(self._numbers[i]) > 1)
-        return None
+        near = [i for i in map(int, np.flatnonzero(cosines >= self._needed)) if words != self._words[i]]
+        told = [i for i in near if len(self._words[i]) >= least and self._same_numbers(i, said)]
+        found = [Retold(self._ids[i], float(cosines[i]), len(self._numbers[i]) > 1) for i in told]
+        return max(found, key=lambda hit: (hit.sure, hit.cosine), default=None)  # a suspicion must not hide what is sure
 
     def _same_numbers(self, i: int, said: Words) -> bool:
         return self._numbers[i] <= _numbers(said) and len(_digits(said) - _numbers(self._said[i])) <= 1
