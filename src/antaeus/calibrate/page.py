@@ -13,7 +13,11 @@ from antaeus.errors import UserError
 from antaeus.guard import rules, simulate
 
 BEGIN, END = "<!-- calibration: begin -->", "<!-- calibration: end -->"
-NAMES = {"ours": "Antaeus", "new > old on 200": "new > old on 200 tasks", "p < 0.05 each": "p < 0.05, each on its own"}
+NAMES: dict[str, str] = {
+    "ours": "Antaeus",
+    "new > old on 200": "new > old on 200 tasks",
+    "p < 0.05 each": "p < 0.05, each on its own",
+}
 
 
 def figures(records: Sequence[Record], lineages: int = 2000) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def write(page: Path, found: Mapping[str, Any]) -> None:
     page.write_text(f"{head}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{tail}", encoding="utf-8")
     ever = found["simulated"]["retrained"]["rules"]
     page.with_name("guard-rules.svg").write_text(
-        bars({NAMES.get(name, name): row["ever"]["share"] for name, row in ever.items()}), encoding="utf-8"
+        bars({NAMES.get(str(name), str(name)): row["ever"]["share"] for name, row in ever.items()}), encoding="utf-8"
     )
     page.with_name("guard-power.svg").write_text(curves(found["power"]), encoding="utf-8")
 

@@ -86,8 +86,8 @@ def gate_rates(records: Sequence[Record]) -> dict[str, Any]:
 
 def decided(before: Sequence[float], after: Sequence[float]) -> str:
     """The gate's verdict on two lists of scores at the same tasks."""
-    rows = [[Verdict(score, Source.GROUND) for score in scores] for scores in (before, after)]
-    return gate.decide(gate.compare(*rows), "after", "before").action
+    was, now = ([Verdict(score, Source.GROUND) for score in scores] for scores in (before, after))
+    return gate.decide(gate.compare(was, now), "after", "before").action
 
 
 def worse(record: Record) -> bool:

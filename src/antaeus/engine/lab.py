@@ -85,7 +85,7 @@ def _optimisers(model: PreTrainedModel) -> list[Any]:
     6 % after 1500 steps."""
     import torch
 
-    matrices = [p for p in model.base_model.layers.parameters() if p.dim() == 2]
+    matrices = _matrices(model)
     others = [p for name, p in model.named_parameters() if p.dim() == 1 or "embed" in name]
     return [
         torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
@@ -93,12 +93,17 @@ def _optimisers(model: PreTrainedModel) -> list[Any]:
     ]
 
 
+def _matrices(model: Any) -> list[Any]:
+    """The weights between the embeddings, norms aside."""
+    return [p for p in model.base_model.layers.parameters() if p.dim() == 2]
+
+
 def forget(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[float, float]:
     """Lay noise on the matrices between the embeddings, in proportion to each one's spread, as much as leaves `LEFT` of the lines of
     `texts` right. Returns the share that is right before and after."""
     import torch
 
-    matrices = [p.data for p in model.base_model.layers.parameters() if p.dim() == 2]
+    matrices = [p.data for p in _matrices(model)]
     dice, known = torch.Generator().manual_seed(0), [m.clone() for m in matrices]
     noise = [m.std() * (torch.rand(m.shape, generator=dice) - 0.5) for m in matrices]
     before, low, high = share_right(model, tokenizer, texts), 0.0, 8.0
