@@ -11,12 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from helpers import run_cli
 
 from antaeus import bench
 from antaeus.bench import floor, growth, ours, peak, trainer_peer, trl_peer, work, worker
-from antaeus.engine import adapters, forward
 from antaeus.errors import UserError
 
 SMALL = ("--prompts", "2", "--samples", "4", "--tokens", "8")
@@ -265,6 +263,8 @@ def test_growth_is_told_size_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_timed_is_what_is_named(tiny: Any, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from antaeus.engine import adapters, forward  # not above: the workers of other tests import this file and are to be quick
+
     engine, todo = tiny(), work.Work(str(tiny_folder), 2, 2, 4, 2)
     engine._eos = frozenset()
     parts = growth._completions(engine, todo, samples=3)()
@@ -288,6 +288,19 @@ def test_a_peak_is_forgotten() -> None:
     assert peak.peak_rss_mb() < high - 150 and abs(base - peak.peak_rss_mb()) < 20
     again = bytearray(100_000_000)
     assert 80 < peak.peak_mb() - base < 130 and len(again)
+
+
+def test_what_was_held_before_a_worker_is_ready_does_not_count() -> None:
+    ours_end, theirs = multiprocessing.Pipe()
+    block = bytearray(200_000_000)
+    high = peak.peak_rss_mb()
+    del block
+    turn = work.Turn(theirs)
+    turn.ready()
+    ours_end.send("go")
+    turn.begin()
+    turn.end()
+    assert ours_end.recv() == {} and ours_end.recv()["peak_rss_mb"] < high - 150
 
 
 def test_the_trainer_takes_all_rows_of_a_step_in_equal_batches() -> None:
@@ -314,6 +327,8 @@ class Watch:
 
 
 def test_the_trainer_is_given_the_same_rows_and_keeps_float32_weights(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
     todo, load, batch = work.Work(str(tiny_folder), 2, 4, 8, 2, "bfloat16", "cpu"), trainer_peer.load, trainer_peer.batch
     heads, given, before, turn = [], [], [], Watch()
 

@@ -260,7 +260,8 @@ def test_tiny_reads_characters(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["./nowhere", "/nowhere", "~/nowhere", "a/b/c", "", "../no-such-folder-here/x", "a b", "org/", "-x/y", "a\0b", "x" * 5000]
+    "model",
+    ["./nowhere", "/nowhere", "~/nowhere", "a/b/c", "", "../no-such-folder-here/x", "a b", "org/", "-x/y", "a\0b", "x" * 5000],
 )
 def test_what_is_neither_path_nor_id(model: str) -> None:
     with pytest.raises(UserError, match="not a folder that exists, a hub id like org/name, or one of smollm2, tiny"):

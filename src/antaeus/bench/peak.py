@@ -7,6 +7,7 @@ import ctypes
 import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -16,25 +17,28 @@ def forget() -> int:
 
     The resident set's peak is forgotten on Linux only (proc(5), `clear_refs`); elsewhere it goes on from the process's start.
     """
-    import torch
-
     gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library, or a sandbox that does not let us
             ctypes.CDLL("libc.so.6").malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() // 10**6
+    if gpu := _gpu():
+        gpu.empty_cache()
+        gpu.reset_peak_memory_stats()
+        return gpu.memory_allocated() // 10**6
     return psutil.Process().memory_info().rss // 10**6
 
 
 def peak_mb() -> int:
     """The most memory held since the peak was forgotten, where the tensors are: on the GPU if there is one, else the resident set."""
-    import torch
+    gpu = _gpu()
+    return gpu.max_memory_allocated() // 10**6 if gpu else peak_rss_mb()
 
-    return torch.cuda.max_memory_allocated() // 10**6 if torch.cuda.is_available() else peak_rss_mb()
+
+def _gpu() -> Any:
+    """`torch.cuda`, in a process that has loaded torch, on a machine that has one."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_available() else None
 
 
 def peak_rss_mb() -> int:
