@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from antaeus.reporting.svg import Frame, path_of, tag
@@ -46,7 +47,7 @@ def curves(power: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _text(x: float, y: float, content: str, anchor: str = "start", fill: str = INK) -> str:
-    return tag("text", content, x=round(x, 1), y=round(y, 1), text_anchor=anchor, fill=fill)
+    return tag("text", escape(content), x=round(x, 1), y=round(y, 1), text_anchor=anchor, fill=fill)
 
 
 def _svg(f: Frame, label: str, drawn: Sequence[str]) -> str:

@@ -2,8 +2,10 @@
 
 It is trained on first use, on lines like those of the built-in tasks, by cases that can never be anchor or exam. Some practice cases
 of two-digit addition are held back too; then noise is laid on the weights until only half of these are answered rightly. What a run
-can bring back is still there, as it is in a pretrained model: 20 rounds of majority votes bring 15 points. (A model that is stopped
-while half learned knows as much, and the same votes make it worse.) The other families it knows little or not at all.
+can bring back is still there, as it is in a pretrained model: `antaeus run ttrl --model lab lr=1e-4 prompts=32 rounds=20` takes
+50.5 % of the exam to between 70 and 79 (10 seeds), sealed answers take it to 90. A model that is stopped while half learned answers
+as many, and such a run only harms it. The times table it half knows too, differences and three summands hardly, products and
+three-digit sums not at all.
 
 Same weights for the same versions, CPU and number of threads; elsewhere sums are rounded in another order, and figures differ by some
 points, but not the half: it is measured.
@@ -81,8 +83,8 @@ def train(
 
 
 def _optimisers(model: PreTrainedModel) -> list[Any]:
-    """Muon (Jordan et al. 2024) for matrices, with steps of AdamW's size (arXiv 2502.16982), AdamW for the rest. AdamW alone knows
-    6 % after 1500 steps."""
+    """Muon (Jordan et al. 2024) for matrices, with steps of AdamW's size (arXiv 2502.16982), AdamW for the rest. AdamW alone, at
+    3e-3, knows 6 % after 1500 steps."""
     import torch
 
     matrices = _matrices(model)
