@@ -26,7 +26,7 @@ def figures(records: Sequence[Record], lineages: int = 2000) -> dict[str, Any]:
     of = {model: [r for r in records if r["model"] == model] for model in models}
     return {
         "runs": {model: len(mine) for model, mine in of.items()},
-        "alarms": {model: {"chosen_on": rates.alarm_rates(even), "judged_on": rates.alarm_rates(odd)}
+        "alarms": {model: {"even_seeds": rates.alarm_rates(even), "odd_seeds": rates.alarm_rates(odd)}
                    for model, mine in of.items() for even, odd in [rates.halves(mine)]},
         "gate": {model: rates.gate_rates(mine) for model, mine in of.items()},
         "simulated": {kind: simulate.false_promotions(kind, lineages) for kind in ("resampled", "retrained")},
@@ -124,12 +124,12 @@ def _alarms(found: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     kinds = [
         [model, kind, str(k["n"]), str(k["ruined_at"]), f"{k['before']} of {k['n']}", f"{k['by_then']} of {k['n']}", str(k["ahead"])]
-        for model, halves in found["alarms"].items() for kind, k in halves["judged_on"]["kinds"].items()
+        for model, halves in found["alarms"].items() for kind, k in halves["odd_seeds"]["kinds"].items()
     ]  # fmt: skip
     return "\n\n".join((
         "Alarms. A run is ruined that ends five points or more below the base on its anchors; the loss is the first round after which it "
-        "stood there. Limits were chosen on the runs with even seeds and are judged on those with odd ones.",
-        _table(head, rows),
+            "stood there. Kinds are of the runs with odd seeds.",
+            _table(head, rows),
         _table(["model", "driven by", "ruined", "at round, median", "rang before", "by then", "rounds ahead, median"], kinds),
     ))  # fmt: skip
 

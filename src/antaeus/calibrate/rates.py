@@ -32,7 +32,7 @@ def ruined(record: Record, loss: float = LOSS) -> int | None:
 
 
 def halves(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Runs with even seeds, on which limits are chosen, and with odd seeds, on which they are judged."""
+    """Runs with even seeds, on which limits may be chosen, and with odd seeds, on which they are judged."""
     return [r for r in records if r["seed"] % 2 == 0], [r for r in records if r["seed"] % 2]
 
 

@@ -1,8 +1,8 @@
 """Alarms: rules over the meters of the rounds so far. They see no label, and ring before a policy is ruined, not after.
 
 Each signal compares a run with its own start (or with where it was rolled back to), so that a limit means the same for any model
-and task. How often they are right, how early, and how often wrong is measured: docs/guard.md. The limits were
-fixed on one half of the runs recorded there and judged on the other.
+and task. How often they are right, how early, and how often wrong is measured: docs/guard.md, which also says how the limits
+were found.
 """
 
 from __future__ import annotations
