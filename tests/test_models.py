@@ -315,7 +315,7 @@ def test_without_network_the_hub_is_given_up_at_once(tmp_path: Path, offline: st
     env = os.environ | {"HF_HUB_OFFLINE": offline, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=20, check=False)
     last = done.stderr.strip().splitlines()[-1]
-    assert "UserError: model 'org/name' is not a folder here" in last and says in last and "or use smollm2 or tiny" in last
+    assert "UserError: model 'org/name' is not a folder here" in last and says in last and "or use smollm2, lab or tiny" in last
 
 
 def test_a_hub_model_is_loaded_from_its_snapshot(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,9 @@ class RunConfig:
     """Everything about a run that is not the recipe's."""
 
     recipe: str = knob("ttrl", "the recipe")
-    model: str = knob("smollm2", "smollm2 (embedded), tiny (random, for tests), a local folder, or a hub id")
+    model: str = knob(
+        "smollm2", "smollm2 (embedded), lab (half a million parameters), tiny (random, for tests), a local folder, or a hub id"
+    )
     tasks: str = knob("add2", "built-in tasks, gym:NAME, hub:NAME[:SPLIT], or a JSONL file")
     practice: str = knob("", "JSONL file of practice rows, instead of those of `tasks`")
     anchor: str = knob("", "JSONL file of anchor rows with answers")

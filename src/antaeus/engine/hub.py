@@ -27,7 +27,7 @@ def download(name: str, revision: str | None, say: Say) -> Path:
         raise UserError(f"model {name!r} {why}") from error
     except errors.RepositoryNotFoundError as error:
         why = "neither a folder here nor a model on the hub; if it is private, log in with `hf auth login`"
-        raise UserError(f"model {name!r} is {why}; without a hub there are smollm2 and tiny") from error
+        raise UserError(f"model {name!r} is {why}; without a hub there are smollm2, lab and tiny") from error
     except errors.RevisionNotFoundError as error:
         raise UserError(f"model {name!r} is on the hub but has no revision {revision or 'main'!r}") from error
     except errors.LocalEntryNotFoundError as error:
@@ -39,7 +39,7 @@ def download(name: str, revision: str | None, say: Say) -> Path:
 def _no_hub(error: BaseException) -> str:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    others = "or use smollm2 or tiny"
+    others = "or use smollm2, lab or tiny"
     if isinstance(error.__cause__, OfflineModeIsEnabled):
         return f"HF_HUB_OFFLINE is set: unset it to download once, {others}"
     return f"the hub cannot be reached ({reason(error.__cause__ or error)}): check the network, {others}"

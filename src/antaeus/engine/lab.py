@@ -3,11 +3,11 @@
 It is trained on first use, on lines like those of the built-in tasks, by cases that can never be anchor or exam. Some practice cases
 of two-digit addition are held back too; then noise is laid on the weights until only half of these are answered rightly. What a run
 can bring back is still there, as it is in a pretrained model: `antaeus run ttrl --model lab lr=1e-4 prompts=32 rounds=20` takes
-50.5 % of the exam to between 70 and 79 (10 seeds), sealed answers take it to 90. A model that is stopped while half learned answers
-as many, and such a run only harms it. The times table it half knows too, differences and three summands hardly, products and
+50.5 % of the exam to between 70 and 79 (10 seeds), sealed answers take it to 90 (one). A model that is stopped while half learned answers
+as many, and such a run only harms it. Of the times table it knows a fifth, of differences and three summands less, products and
 three-digit sums not at all.
 
-Same weights for the same versions, CPU and number of threads; elsewhere sums are rounded in another order, and figures differ by some
+Same weights for the same versions and CPU; elsewhere sums are rounded in another order, and figures differ by some
 points, but not the half: it is measured.
 """
 
