@@ -62,7 +62,8 @@ def improve(
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s += time.monotonic() - began
-        record(run, round, "practice", version_id(round - 1), groups, verdicts)
+        record(run, round, "practice", state.policy, groups, verdicts)
+        state.policy = version_id(round)
         due = round % config.anchor_every == 0 or round == recipe.rounds
         anchor = look_at_anchors(engine, sealed, run, state) if due else None
         ringing = alarms.ringing(state.history, len(groups))
@@ -157,7 +158,7 @@ def react(
     run.append(
         "decisions.jsonl", Decision("roll back", state.best, f"alarm in round {state.round}: {why}: {then}", state.history[-1])
     )
-    state.rollbacks, state.parent = state.rollbacks + 1, state.best
+    state.rollbacks, state.policy, state.parent = state.rollbacks + 1, state.best, state.best
     state.history = [m for m in state.history if m["round"] <= state.best_round]
     if config.mitigation in ("curriculum", "labels"):
         groups = recipe.solve(engine, sealed.tasks.practice, sealed.tasks, f"{config.seed}/survey/{state.rollbacks}")

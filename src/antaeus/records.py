@@ -14,6 +14,7 @@ from antaeus.guard.fingerprint import BASE, Registry, short
 from antaeus.store.run import RunDir
 from antaeus.types import Group, Verdict, Version
 
+CHECKPOINT = "checkpoint"  # the name of its fingerprint
 Watch = Callable[[str, Mapping[str, Any]], None]
 """Told what happens: ("start" | "round" | "exam" | "end", what there is to say)."""
 
@@ -30,6 +31,7 @@ class State:
     tokens_trained: int = 0
     learn_s: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)  # the meters of the rounds that led to the policy
+    policy: str = BASE  # the version at work: the last round's, or the one that was rolled back to
     parent: str = BASE  # the version that learning set out from, or was last rolled back to
     rollbacks: int = 0
     stopped: str = ""  # the alarm that ended learning
@@ -44,7 +46,7 @@ def version_id(round: int) -> str:
 
 def keep(engine: Engine, run: RunDir, state: State, base: Path) -> None:
     """Save the policy as a version, with its fingerprint and the hash of its files; the base lies in its own folder."""
-    name, round = version_id(state.round), state.round
+    name, round = state.policy, state.round
     state.registry.enter(engine, name)
     parent, path = (state.parent, f"versions/{name}") if round else (None, None)
     run.add_version(Version(name, parent, engine.kind, round, path, short(state.registry.versions[name])), engine.save)
@@ -91,12 +93,15 @@ def restore(engine: Engine, run: RunDir) -> State:
     found = run.restore()
     if found is None:
         return State()
-    state, folder = found
+    saved, folder = found
+    state = State(**{**saved, "registry": Registry(**saved["registry"])})
     engine.load(folder, resumable=True)
-    return State(**{**state, "registry": Registry(**state["registry"])})
+    state.registry.check(engine, CHECKPOINT)
+    return state
 
 
 def save(engine: Engine, run: RunDir, state: State) -> None:
+    state.registry.enter(engine, CHECKPOINT)
     run.checkpoint(asdict(state), lambda folder: engine.save(folder, resumable=True), keep=state.best)
 
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from antaeus.guard.findings import Finding
-from antaeus.reporting.wording import visible
+from antaeus.reporting.wording import test_of, visible
 
 
 class Live:
@@ -67,9 +67,14 @@ class Live:
             out.print(Panel(escape(visible(summary["rendered_prompt"])), title="first prompt", title_align="left"))
             return
         exam = summary["exam"]
+        if summary.get("stopped"):
+            out.print(f"stopped by an alarm after {summary['rounds']} rounds: {escape(summary['stopped'])}", soft_wrap=True)
+        if exam is None:  # its lineage would not have it opened
+            out.print(f"[bold]{summary['decision']}[/]: {escape(summary['why'])}", soft_wrap=True)
+            return
         low, high = exam["ci"]
         gain = f"{exam['before']:.1%} -> {exam['after']:.1%} of {exam['n']} unseen exam tasks"
-        sure = f"difference {low:+.1%} to {high:+.1%}, exact McNemar p = {exam['p_value']:.2g}"
+        sure = f"difference {low:+.1%} to {high:+.1%}, {test_of(exam)} p = {exam['p_value']:.2g}"
         cost = f"{summary['tokens_sampled']:,} tokens sampled, {summary['tokens_trained']:,} trained"
         stays = "" if summary["decision"] == "promote" else ", stays with"
         out.print(f"[bold]{summary['decision']}{stays} {summary['promoted_version']}[/]: {gain} ({sure})", soft_wrap=True)

@@ -12,11 +12,11 @@ from antaeus.config import RunConfig
 from antaeus.engine.base import Engine, Sampling
 from antaeus.guard import descent, gate, seals
 from antaeus.guard.audit import log_hashes
-from antaeus.guard.fingerprint import WrongWeights
+from antaeus.guard.fingerprint import BASE, WrongWeights
 from antaeus.guard.lineage import Lineage, Proposal
 from antaeus.guard.service import ScoreService
 from antaeus.recipes.base import Recipe
-from antaeus.records import BASE, State, Watch, keep, record, round_s, version_id
+from antaeus.records import State, Watch, keep, record, round_s
 from antaeus.solve.rollout import rollout
 from antaeus.store.run import RunDir
 from antaeus.types import Anchor, Decision, Exam, Group, TaskSet, Verdict, to_json
@@ -85,7 +85,7 @@ def look_at_anchors(engine: Engine, sealed: Sealed, run: RunDir, state: State) -
     """Measure the policy on the anchors; where no earlier look was better, it is the best and saved (a later version has learned more)."""
     groups, rows = sealed.take(engine, sealed.tasks.anchor)
     state.registry.choose([group.attempts[0] for group in groups])
-    name = version_id(state.round)
+    name = state.policy
     record(run, state.round, "anchor", name, groups, rows)
     result = gate.tally(rows)
     if result["correct"] >= state.best_correct:
@@ -98,7 +98,7 @@ def conclude(
     config: RunConfig, recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch, prompt: str
 ) -> dict[str, Any]:
     """Open the exam, once: base, best and last version; decide; write the summary."""
-    last = version_id(state.round)
+    last = state.policy
     if last != state.best:
         keep(engine, run, state, sealed.custody.base)
     lineage = Lineage(Path(config.lineage), proposals=config.proposals) if config.lineage and state.best != BASE else None
@@ -119,7 +119,7 @@ def conclude(
 
 def sit(engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch, level: float) -> tuple[Decision, dict[str, Any]]:
     """The exam of base, last and best version; the gate's decision on the best, and the tally of the last."""
-    last = version_id(state.round)
+    last = state.policy
     order = [*sorted({BASE, last} - {state.best}), state.best]
     results = {name: exam(engine, sealed, run, name, state, watch) for name in order}
     main, flaky = sealed.tasks.name, unsteady(sealed, results[BASE])

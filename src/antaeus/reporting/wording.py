@@ -129,9 +129,14 @@ def compared(candidate: str, exam: dict[str, Any]) -> str:
     """What the exam showed of `candidate`, with the interval and the test that the summary holds."""
     low, high = exam["ci"]
     gain = points(exam["after"] - exam["before"])
-    evidence = f"{gain} points, 95 % interval {points(low)} to {points(high)}, exact McNemar p = {p_value(exam['p_value'])}"
+    evidence = f"{gain} points, 95 % interval {points(low)} to {points(high)}, {test_of(exam)} p = {p_value(exam['p_value'])}"
     who = f"{candidate} answers {percent(exam['after'])} of {exam['n']:,} unseen exam tasks"
     return f"{who} where the base answers {percent(exam['before'])} ({evidence})"
+
+
+def test_of(exam: dict[str, Any]) -> str:
+    """The name of the test behind an exam's p-value, see `guard.evidence.compare`."""
+    return "exact McNemar" if exam.get("tries", 1) == 1 else "sign-flip and e-value"
 
 
 def _so_far(run: Run) -> str:
