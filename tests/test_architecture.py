@@ -28,7 +28,7 @@ FLOORS = [
     ("records",),
     ("sitting",),
     ("loop", "scorer"),
-    ("preparing",),
+    ("preparing", "probing"),
     ("api", "show", "bench", "calibrate", "adopt"),
     ("cli",),
 ]
@@ -87,7 +87,7 @@ def test_only_the_engine_knows_the_heavy_machinery(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in FILES if room_of(file) not in HEAVY_ROOMS | {"api", "preparing", "calibrate"}], ids=str
+    "file", [file for file in FILES if room_of(file) not in HEAVY_ROOMS | {"api", "preparing", "probing", "calibrate"}], ids=str
 )
 def test_the_engine_is_known_by_its_seam_alone(file: Path) -> None:
     """Recipes, stages and loop see `engine.base`; only `api`, and what measures from outside, opens a real engine."""

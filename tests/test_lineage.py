@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antaeus import api
 from antaeus.errors import UserError
 from antaeus.guard import ledger
 from antaeus.guard.lineage import Budget, Lineage, Proposal
@@ -87,26 +88,22 @@ def test_a_spent_budget_refuses_until_a_new_exam_and_then_for_good(tmp_path):
     for i in range(2):
         assert lineage.allowance == pytest.approx(0.0125)
         judge(lineage, proposal(f"c{i}"))
-    assert "budget of this exam is spent; go on with a new exam" in lineage.refusal(proposal("c9"))
+    assert "budget of this exam is spent; go on with new exam tasks (1 more" in lineage.refusal(proposal("c9"))
     assert lineage.allowance == 0
     with pytest.raises(UserError, match="spent"):
         lineage.open(proposal("c9"))
-    with pytest.raises(UserError, match="needs new ones"):
-        lineage.new_exam(SEALS)
-    lineage.new_exam({**SEALS, "exam": "e2"})
-    assert judge(lineage, proposal("c0", exam="e2"), "promote").action == "promote"
+    assert judge(lineage, proposal("c0", exam="e2", grader="g2"), "promote").action == "promote"
     assert lineage.allowance == pytest.approx(0.0125)
-    judge(lineage, proposal("c5", "c0", exam="e2"))
-    assert "spent" in lineage.refusal(proposal("c6", "c0", exam="e2"))
-    with pytest.raises(UserError, match="all 2 exams were opened; begin a new lineage"):
-        lineage.new_exam({**SEALS, "exam": "e3"})
+    judge(lineage, proposal("c5", "c0", exam="e2", grader="g2"))
+    assert "spent; begin a new lineage" in lineage.refusal(proposal("c6", "c0", exam="e2", grader="g2"))
+    for old_or_one_too_many in ("e1", "e3"):
+        assert "changed since" in lineage.refusal(proposal("c6", "c0", exam=old_or_one_too_many, grader="g2"))
 
 
 def test_what_an_exam_does_not_use_is_lost(tmp_path):
     lineage = Lineage(tmp_path, alpha=0.05, proposals=4, exams=2)
     judge(lineage, proposal())
-    lineage.new_exam({**SEALS, "exam": "e2"})
-    assert lineage.allowance == pytest.approx(0.0125)
+    assert lineage.open(proposal("c2", exam="e2")) == pytest.approx(0.0125)
 
 
 def test_the_same_pair_is_judged_once(tmp_path):
@@ -298,3 +295,23 @@ def test_a_ledger_that_cannot_be_written_opens_no_exam(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot be"):
         Lineage(tmp_path / "file").open(proposal())
+
+
+def test_runs_go_on_with_a_fresh_exam_where_one_more_was_declared(tmp_path):
+    small = {
+        "model": "tiny",
+        "tasks": "add2",
+        "rounds": 1,
+        "prompts": 4,
+        "samples": 4,
+        "n_anchor": 8,
+        "agreement": 0.0,
+        "lr": 1e-2,
+    }
+    budget = {"lineage": str(tmp_path / "lineage"), "proposals": 2, "exams": 2}
+    for exam, name in ((12, "first"), (16, "second")):
+        api.run("ttrl", run_dir=tmp_path / name, n_exam=exam, seed=exam, **small, **budget)
+    opened = [e["kind"] for e in ledger.read(tmp_path / "lineage/ledger.jsonl")]
+    assert opened == ["lineage", "exam", "opened", "verdict", "exam", "opened", "verdict"]
+    with pytest.raises(UserError, match="changed since the exam was opened: exam; .*begin a new lineage"):
+        api.run("ttrl", run_dir=tmp_path / "third", n_exam=20, **small, **budget)

@@ -1,5 +1,6 @@
 """Killed at any instant, a run carried on ends in the same bytes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -138,6 +139,8 @@ def test_tasks_that_changed_since_are_refused(whole, tmp_path):
 
     shutil.copytree(whole, tmp_path / "r")
     (tmp_path / "r" / "summary.json").unlink()
-    (tmp_path / "r" / "tasks.sha256").write_text("other\n")
+    sealed = json.loads((tmp_path / "r" / "seals.json").read_text())
+    sealed["start"]["tasks/practice"] = "other"
+    (tmp_path / "r" / "seals.json").write_text(json.dumps(sealed))
     with pytest.raises(UserError, match="the tasks have changed"):
         api.resume(tmp_path / "r")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from antaeus.config import RunConfig
 from antaeus.errors import UserError
 from antaeus.recipes import RECIPES
 from antaeus.recipes.base import Recipe
-from antaeus.types import Source, TaskSet, to_json
+from antaeus.types import TaskSet
 
 if TYPE_CHECKING:
     from antaeus.guard.findings import Finding
@@ -37,11 +36,11 @@ def run(
     `given` holds keys of the run (model, tasks, seed, ...) and of the recipe (rounds, prompts, samples, lr, ...). `run_dir` is made;
     it may not hold another run. With `dry_run` everything is checked and loaded, and nothing is run or written.
     """
-    from antaeus.preparing import refuse_spent_lineage, refuse_unsound_grader
+    from antaeus.preparing import refuse_mitigation, refuse_spent_lineage, refuse_unsound_grader, tasks_for
 
     settings, method = configuration.configure(recipe, given, Path(config) if config else None)
-    _refuse_mitigation(settings, method)
-    tasks = _tasks(settings, method)
+    refuse_mitigation(settings, method)
+    tasks = tasks_for(settings, method)
     folder, text = Path(run_dir) if run_dir else _fresh_folder(method), configuration.write(settings, method)
     _refuse_used(folder, text)
     refuse_unsound_grader(tasks)
@@ -49,7 +48,7 @@ def run(
     refuse_spent_lineage(settings, tasks)
     if dry_run:
         return _plan(settings, method, tasks, engine)
-    _claim(folder, text, tasks)
+    _claim(folder, text)
     try:
         return _improve(settings, method, tasks, engine, folder, watch, stop)
     except UserError:
@@ -59,15 +58,16 @@ def run(
 
 def resume(run_dir: str | Path, *, watch: Watch = _ignore, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Carry on a run that was interrupted or killed, to the result it would have had. A finished run is returned as it is."""
+    from antaeus.preparing import refuse_changed_tasks, tasks_for
+
     folder = Path(run_dir)
     if not (folder / "config.toml").is_file():
         raise UserError(f"{folder}: not a run directory (it has no config.toml)")
     if (folder / "summary.json").is_file():
         return {**json.loads((folder / "summary.json").read_text(encoding="utf-8")), "run_dir": str(folder)}
     settings, method = configuration.configure("", {}, folder / "config.toml")
-    tasks = _tasks(settings, method)
-    if (folder / "tasks.sha256").read_text(encoding="utf-8").strip() != _fingerprint(tasks):
-        raise UserError(f"{folder}: the tasks have changed since the run was started; restore their files, or start a new run")
+    tasks = tasks_for(settings, method)
+    refuse_changed_tasks(folder, tasks)
     return _improve(settings, method, tasks, _engine(settings), folder, watch, stop)
 
 
@@ -102,10 +102,11 @@ def eval(model: str, tasks: str, **given: Any) -> dict[str, Any]:
     """Accuracy of a model (a name, a folder, a version of a run) on the exam tasks of a set, with its interval: greedy, or the mean
     of `tries` sampled attempts each."""
     from antaeus.guard.gate import tally
+    from antaeus.preparing import load_tasks
     from antaeus.sitting import Custody, sealing
 
     settings, _ = configuration.configure("ttrl", {**given, "model": model, "tasks": tasks})
-    with sealing(_load_tasks(settings), (), settings.tries, 1.0, Custody(Path(), {}, dict)) as sealed:
+    with sealing(load_tasks(settings), (), settings.tries, 1.0, Custody(Path(), {}, dict)) as sealed:
         _, rows = sealed.take(_engine(settings), sealed.tasks.exam)
     return {"model": model, "tasks": sealed.tasks.name, **tally(rows)}
 
@@ -114,9 +115,10 @@ def score_service(tasks: str, socket: str | Path, *, budget: int = 20, watch: Wa
     """Score submissions at the anchors of `tasks` over the Unix socket `socket` until interrupted, see `antaeus.guard.outside`."""
     from antaeus.guard.outside import listening
     from antaeus.guard.service import ScoreService
+    from antaeus.preparing import load_tasks
 
     settings, _ = configuration.configure("ttrl", {**given, "tasks": tasks})
-    loaded = _load_tasks(settings)
+    loaded = load_tasks(settings)
     with ScoreService(loaded, budget=budget) as service:
         loaded = service.seal(loaded)
         with listening(service, loaded.anchor, socket) as server:
@@ -131,6 +133,7 @@ def audit(run_dir: str | Path) -> Sequence[Finding]:
     from antaeus.guard.audit import audit
     from antaeus.guard.findings import Finding, worst_first
     from antaeus.guard.seals import seals
+    from antaeus.preparing import tasks_for
 
     folder = Path(run_dir)
     if not (folder / "config.toml").is_file():
@@ -138,7 +141,7 @@ def audit(run_dir: str | Path) -> Sequence[Finding]:
     settings, method = configuration.configure("", {}, folder / "config.toml")
     gone: Any = []
     base = _or_gone(lambda: fetch(settings.model), gone)
-    now = _or_gone(lambda: seals(_tasks(settings, method)), gone)
+    now = _or_gone(lambda: seals(tasks_for(settings, method)), gone)
     lost = [Finding("seals", "fatal", f"what the run was made of cannot be had any more: {why}") for why in gone]
     return worst_first([*audit(folder, base, now), *lost])
 
@@ -150,7 +153,7 @@ def check_grader(grader: str, *, data: str | Path | None = None, timeout_s: floa
     `timeout_s` seconds for each answer. `data`: a JSONL file whose answers are the golds; without it, a built-in list is.
     """
     from antaeus.guard.grader import Child, check
-    from antaeus.preparing import golds_of, grader_named
+    from antaeus.probing import golds_of, grader_named
 
     target = grader_named(grader)
     golds = golds_of(grader, data)
@@ -168,14 +171,14 @@ def _improve(
     settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path, watch: Watch, stop: Callable[[], bool]
 ) -> dict[str, Any]:
     from antaeus.loop import improve
-    from antaeus.preparing import custody_of
+    from antaeus.preparing import custody_of, others_for
     from antaeus.sitting import sealing
     from antaeus.store.run import RunDir
 
     directory = RunDir(folder)
     try:
-        custody = custody_of(settings, lambda: _tasks(settings, method), engine, folder)
-        with sealing(tasks, _others(settings), settings.tries, method.temperature, custody) as sealed:
+        custody = custody_of(settings, method, tasks, engine, folder)
+        with sealing(tasks, others_for(settings), settings.tries, method.temperature, custody) as sealed:
             summary = improve(settings, method, engine, sealed, directory, watch, stop)
     finally:
         directory.close()
@@ -197,46 +200,6 @@ def _engine(settings: RunConfig) -> Any:
     return LocalEngine(
         settings.model, device=settings.device or None, dtype=settings.dtype or None, lora=settings.lora, seed=settings.seed
     )
-
-
-def _tasks(settings: RunConfig, method: Recipe) -> TaskSet:
-    tasks = _load_tasks(settings)
-    if method.source is Source.GROUND:
-        without = [t.id for t in tasks.practice if t.id not in tasks.practice_vault]
-        if without:
-            raise UserError(
-                f"{method.name} learns from sealed answers, and {len(without)} of {len(tasks.practice)} practice tasks have none "
-                f"(first: {without[0]!r}); add an answer to each, or use a recipe that needs none, such as ttrl"
-            )
-    return tasks
-
-
-def _others(settings: RunConfig) -> tuple[TaskSet, ...]:
-    """The task sets on which a promoted version may not fall; of the same sizes as the run's own."""
-    names = [name.strip() for name in settings.also.split(",") if name.strip()]
-    if twice := [name for name in names if name == settings.tasks or names.count(name) > 1]:
-        raise UserError(f"also={settings.also!r}: {twice[0]} is there already; name other task sets, each once")
-    return tuple(_load_tasks(dataclasses.replace(settings, tasks=name, practice="", anchor="", exam="")) for name in names)
-
-
-def _refuse_mitigation(settings: RunConfig, method: Recipe) -> None:
-    """Raises `UserError` for a mitigation that this recipe cannot follow, before anything runs."""
-    if settings.on_alarm != "rollback":
-        return
-    if settings.mitigation == "agreement" and not hasattr(method, "agreement"):
-        raise UserError(f"mitigation=agreement: recipe {method.name} has no agreement threshold; take lr or curriculum")
-    if settings.mitigation == "labels" and method.source is Source.GROUND:
-        raise UserError(f"mitigation=labels: recipe {method.name} learns from sealed answers already; take lr or curriculum")
-
-
-def _load_tasks(settings: RunConfig) -> TaskSet:
-    from antaeus.propose.sets import load
-
-    return load(
-        settings.tasks, seed=settings.seed, practice=settings.practice or None, anchor=settings.anchor or None, exam=settings.exam or None,
-        n_practice=settings.n_practice or None, n_anchor=settings.n_anchor or None, n_exam=settings.n_exam or None,
-        max_tokens=settings.max_tokens or None, stop=[settings.stop] if settings.stop else None, extract=settings.extract or None,
-    )  # fmt: skip
 
 
 def _plan(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any) -> dict[str, Any]:
@@ -267,11 +230,10 @@ def _refuse_used(folder: Path, text: str) -> None:
         raise UserError(f"{folder}: exists and is not an empty folder; choose another --run-dir")
 
 
-def _claim(folder: Path, text: str, tasks: TaskSet) -> None:
+def _claim(folder: Path, text: str) -> None:
     from antaeus.store.files import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "tasks.sha256", _fingerprint(tasks) + "\n")
     write_atomically(folder / "config.toml", text)
 
 
@@ -281,9 +243,3 @@ def _release(folder: Path) -> None:
 
     if not (folder / "events.jsonl").exists() or len((folder / "events.jsonl").read_text(encoding="utf-8").splitlines()) < 2:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fingerprint(tasks: TaskSet) -> str:
-    """Of everything a run may learn from or be measured on, answers left out."""
-    parts = [to_json(task) for part in (tasks.practice, tasks.anchor, tasks.exam) for task in part]
-    return hashlib.sha256("\n".join([*parts, *tasks.stop, tasks.extract, str(tasks.max_tokens)]).encode()).hexdigest()

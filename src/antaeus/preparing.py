@@ -1,10 +1,10 @@
-"""What is made sure of before a run: its grader is sound, its lineage may judge once more, and everything that decides is sealed."""
+"""Before a run: its tasks are there, its grader is sound, its lineage may judge once more, and everything that decides is sealed."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,57 @@ from antaeus.config import RunConfig
 from antaeus.engine.models import fetch
 from antaeus.errors import UserError
 from antaeus.guard import descent, grader, seals
-from antaeus.guard.grader import GOLDS, Gold, Target
 from antaeus.guard.grader import golds_of as golds_of_tasks
-from antaeus.guard.lineage import Lineage, Proposal
-from antaeus.overlap import text_of
-from antaeus.propose.files import read_rows
-from antaeus.propose.gym import gym
-from antaeus.sitting import Custody
+from antaeus.guard.lineage import Proposal
+from antaeus.propose.sets import load
+from antaeus.recipes.base import Recipe
+from antaeus.sitting import Custody, lineage_of
 from antaeus.solve.rollout import ask
 from antaeus.store.files import write_atomically
-from antaeus.types import TaskSet, to_json
+from antaeus.types import Source, TaskSet, to_json
 from antaeus.verify.ground import right_answer
 
 TRIED = 8  # exam tasks on which the grader is tried before a run
+
+
+def tasks_for(settings: RunConfig, method: Recipe) -> TaskSet:
+    """The run's tasks. Raises `UserError` where the recipe needs answers that they do not have."""
+    tasks = load_tasks(settings)
+    if method.source is Source.GROUND:
+        without = [t.id for t in tasks.practice if t.id not in tasks.practice_vault]
+        if without:
+            raise UserError(
+                f"{method.name} learns from sealed answers, and {len(without)} of {len(tasks.practice)} practice tasks have none "
+                f"(first: {without[0]!r}); add an answer to each, or use a recipe that needs none, such as ttrl"
+            )
+    return tasks
+
+
+def others_for(settings: RunConfig) -> tuple[TaskSet, ...]:
+    """The task sets on which a promoted version may not fall; of the same sizes as the run's own."""
+    names = [name.strip() for name in settings.also.split(",") if name.strip()]
+    if twice := [name for name in names if name == settings.tasks or names.count(name) > 1]:
+        raise UserError(f"also={settings.also!r}: {twice[0]} is there already; name other task sets, each once")
+    return tuple(load_tasks(replace(settings, tasks=name, practice="", anchor="", exam="")) for name in names)
+
+
+def refuse_mitigation(settings: RunConfig, method: Recipe) -> None:
+    """Raises `UserError` for a mitigation that this recipe cannot follow, before anything runs."""
+    if settings.on_alarm != "rollback":
+        return
+    if settings.mitigation == "agreement" and not hasattr(method, "agreement"):
+        raise UserError(f"mitigation=agreement: recipe {method.name} has no agreement threshold; take lr or curriculum")
+    if settings.mitigation == "labels" and method.source is Source.GROUND:
+        raise UserError(f"mitigation=labels: recipe {method.name} learns from sealed answers already; take lr or curriculum")
+
+
+def load_tasks(settings: RunConfig) -> TaskSet:
+    """The tasks that the settings name."""
+    return load(
+        settings.tasks, seed=settings.seed, practice=settings.practice or None, anchor=settings.anchor or None, exam=settings.exam or None,
+        n_practice=settings.n_practice or None, n_anchor=settings.n_anchor or None, n_exam=settings.n_exam or None,
+        max_tokens=settings.max_tokens or None, stop=[settings.stop] if settings.stop else None, extract=settings.extract or None,
+    )  # fmt: skip
 
 
 def refuse_unsound_grader(tasks: TaskSet) -> None:
@@ -37,63 +75,33 @@ def refuse_unsound_grader(tasks: TaskSet) -> None:
 
 def refuse_spent_lineage(settings: RunConfig, tasks: TaskSet) -> None:
     """Raises `UserError` where the lineage could not judge what this run is to bring: better now than after learning."""
-    if settings.lineage:
+    if lineage := lineage_of(settings):
         custody = Custody(fetch(settings.model), seals.seals(tasks), dict)
-        lineage = Lineage(Path(settings.lineage), proposals=settings.proposals)
         to_come = Proposal("the version to come", descent.fingerprint(custody.base), custody.instruments)
         if why := lineage.refusal(to_come):
             raise UserError(why)
 
 
-def custody_of(settings: RunConfig, tasks: Callable[[], TaskSet], engine: Any, folder: Path) -> Custody:
-    """The seals of the run's start, on the disk before anything is learned, and how to take them again. `tasks` reads them anew."""
+def refuse_changed_tasks(folder: Path, tasks: TaskSet) -> None:
+    """Raises `UserError` where the tasks are not those that the run in `folder` began with."""
+    if not (file := folder / "seals.json").exists():
+        return  # it was killed before anything was sealed or learned
+    found = seals.broken(json.loads(file.read_text(encoding="utf-8"))["start"], seals.seals(tasks))
+    if any(finding.where.startswith(("tasks", "answers", "reading", "template/shots")) for finding in found):
+        raise UserError(f"{folder}: the tasks have changed since the run was started; restore their files, or start a new run")
+
+
+def custody_of(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path) -> Custody:
+    """The seals of the run's start, on the disk before anything is learned, and how to take them again."""
     file = folder / "seals.json"
+
+    def seal(tasks: TaskSet) -> dict[str, str]:
+        return seals.seals(tasks, {"prompt": engine.render(ask(tasks.practice[0], engine.chat))})
 
     def now() -> dict[str, str]:
         with warnings.catch_warnings(action="ignore"):  # said when they were read first
-            anew = tasks()
-        return seals.seals(anew, {"prompt": engine.render(ask(anew.practice[0], engine.chat))})
+            return seal(tasks_for(settings, method))
 
     if not file.exists():
-        write_atomically(file, to_json({"start": now()}))
+        write_atomically(file, to_json({"start": seal(tasks)}))
     return Custody(fetch(settings.model), json.loads(file.read_text(encoding="utf-8"))["start"], now)
-
-
-# --- `antaeus check-grader` ---------------------------------------------------------------------------------------------
-
-
-def grader_named(name: str) -> Target:
-    """Where a grader is that `antaeus check-grader` is asked about. Raises `UserError` where there is none."""
-
-    if name in ("math", "exact") or name.startswith("reasoning-gym:"):
-        return Target("antaeus.verify.ground", "grade_text", {"check": name})
-    file, _, function = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
-    if not file.endswith(".py"):
-        raise UserError(f"unknown grader {name!r}: give math, exact, reasoning-gym:NAME, FILE.py or FILE.py:FUNCTION")
-    if not Path(file).is_file():
-        raise UserError(f"there is no file {file}")
-    return Target(file, function)
-
-
-def golds_of(grader: str, data: str | Path | None) -> Sequence[Gold]:
-    """Right answers to try it with: the user's own, the generator's, or the built-in list."""
-
-    if grader.startswith("reasoning-gym:"):
-        if data:
-            raise UserError(f"--data {data}: {grader} grades its own tasks only; leave the file out")
-        return _gym_golds(grader.removeprefix("reasoning-gym:"))
-    if not data:
-        return GOLDS
-
-    golds = [Gold(row.answer, prompt=text_of(row.prompt)) for row in read_rows(data) if row.answer is not None]
-    if not golds:
-        raise UserError(f'{data}: no row has an answer; each needs one, such as {{"prompt": "2 + 2 =", "answer": "4"}}')
-    return golds[:: -(-len(golds) // 40)]  # 40 golds, from all over the file, are some 4000 questions
-
-
-def _gym_golds(name: str) -> Sequence[Gold]:
-    tasks = gym(name, 0, n_practice=1, n_anchor=1, n_exam=12)
-    golds = [gold for found in golds_of_tasks(tasks.exam, tasks.exam_vault).values() for gold in found if gold.text]
-    if not golds:
-        raise UserError(f"reasoning-gym:{name} gives no answers of its own that could be tried")
-    return golds

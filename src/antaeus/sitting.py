@@ -101,17 +101,19 @@ def conclude(
     last = state.policy
     if last != state.best:
         keep(engine, run, state, sealed.custody.base)
-    lineage = Lineage(Path(config.lineage), proposals=config.proposals) if config.lineage and state.best != BASE else None
+    lineage = lineage_of(config) if state.best != BASE else None
     proposal = Proposal(state.hashes[state.best], state.hashes[BASE], sealed.custody.instruments)
     if lineage and (refused := lineage.refusal(proposal)):
-        decision, after = Decision("undecided", BASE, f"the exam was not opened: {refused}"), None
+        decision, after, end = Decision("undecided", BASE, f"the exam was not opened: {refused}"), None, sealed.custody.now()
     else:
         level = lineage.open(proposal) if lineage else gate.ALPHA
         decision, after = sit(engine, sealed, run, state, watch, level)
+        end = sealed.custody.now()
+        decision = unless_changed(decision, sealed.custody.before, end)
         decision = lineage.enter(proposal, decision) if lineage else decision
     run.append("decisions.jsonl", decision)
     summary = summarise(config, recipe, state, sealed.tasks, decision, after, prompt)
-    run.write("seals.json", to_json({"start": sealed.custody.before, "end": sealed.custody.now(), "logs": log_hashes(run.path)}))
+    run.write("seals.json", to_json({"start": sealed.custody.before, "end": end, "logs": log_hashes(run.path)}))
     run.finish(summary, {state.best, last})
     watch("end", summary)
     return summary
@@ -124,12 +126,19 @@ def sit(engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch,
     results = {name: exam(engine, sealed, run, name, state, watch) for name in order}
     main, flaky = sealed.tasks.name, unsteady(sealed, results[BASE])
     seen = {what: gate.compare(rows, results[state.best][what][1], flaky) for what, (_, rows) in results[BASE].items()}
-    decision = gate.decide(seen.pop(main), state.best, BASE, level, others=seen)
-    if changed := seals.broken(sealed.custody.before, sealed.custody.now()):
-        decision = replace(
-            decision, action="undecided", version=BASE, why=f"{changed[0].sentence} while the run lasted: nothing is decided"
-        )
-    return decision, gate.tally(results[last][main][1])
+    return gate.decide(seen.pop(main), state.best, BASE, level, others=seen), gate.tally(results[last][main][1])
+
+
+def unless_changed(decision: Decision, before: Mapping[str, str], end: Mapping[str, str]) -> Decision:
+    """The decision, but undecided where a task, template or grader is not what it was when the run began."""
+    changed = seals.broken(before, end)
+    why = f"{changed[0].sentence} while the run lasted: nothing is decided" if changed else ""
+    return replace(decision, action="undecided", version=BASE, why=why) if changed else decision
+
+
+def lineage_of(config: RunConfig) -> Lineage | None:
+    """The lineage that the run belongs to, where it names one."""
+    return Lineage(Path(config.lineage), proposals=config.proposals, exams=config.exams) if config.lineage else None
 
 
 def exam(

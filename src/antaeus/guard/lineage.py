@@ -119,6 +119,7 @@ class Lineage:
                 raise UserError(why)
             if not state.exams:
                 ledger.append(self.path, "lineage", **self.declared, incumbent=proposal.incumbent)
+            if self._begins(state, proposal):
                 ledger.append(self.path, "exam", seals=proposal.seals)
                 state = self._state()
             ledger.append(self.path, "opened", number=len(state.opened) + 1, level=state.budget.level, **asdict(proposal))
@@ -138,17 +139,9 @@ class Lineage:
             ledger.append(self.path, "verdict", number=waiting[-1]["number"], candidate=proposal.candidate, decision=decision)
             return decision
 
-    def new_exam(self, seals: Mapping[str, str]) -> None:
-        """Go on with fresh exam tasks. Raises `UserError` where these were used before or all declared exams were opened."""
-        with ledger.locked(self.path):
-            used = self._state().exams
-            if not used:
-                return  # the first proposal brings the first exam
-            if seals.get("exam") in {None, "", *(old["exam"] for old in used)}:
-                raise UserError(f"{self.path}: this lineage has seen these exam tasks; a new exam needs new ones")
-            if len(used) == self.declared["exams"]:
-                raise UserError(f"{self.path}: all {len(used)} exams were opened; begin a new lineage in another folder")
-            ledger.append(self.path, "exam", seals=seals)
+    def _begins(self, state: State, new: Proposal) -> bool:
+        """Whether this proposal brings an exam that the lineage has not seen, and there is one to come."""
+        return len(state.exams) < self.declared["exams"] and new.seals["exam"] not in {old["exam"] for old in state.exams}
 
     def _refusal(self, new: Proposal, state: State) -> str | None:
         if not new.candidate or not new.seals.get("exam"):
@@ -157,20 +150,24 @@ class Lineage:
             return f"{self.path}: no baseline: the version to compare with has no fingerprint"
         if new.candidate == new.incumbent:
             return f"{self.path}: the candidate is the incumbent: there is nothing to judge"
-        if not state.exams:
-            return None
-        if new.incumbent != state.incumbent:
+        if state.exams and new.incumbent != state.incumbent:
             return f"{self.path}: compared with {new.incumbent}, but the lineage stands at {state.incumbent}; start from that"
+        if self._begins(state, new):
+            return None
         now = state.exams[-1]
         if changed := sorted(k for k in {*new.seals, *now} if new.seals.get(k) != now.get(k)):
-            return f"{self.path}: changed since the exam was opened: {', '.join(changed)}; restore it, or go on with a new exam"
+            return f"{self.path}: changed since the exam was opened: {', '.join(changed)}; restore it{self._or_else(state)}"
         if any(_same(e, new) and e["number"] in state.judged for e in state.opened):
             return f"{self.path}: {new.candidate} has sat this exam before: one verdict each"
         if not state.budget.level:
-            return (
-                f"{self.path}: the budget of this exam is spent; go on with a new exam, or begin a new lineage in another folder"
-            )
+            return f"{self.path}: the budget of this exam is spent{self._or_else(state)}"
         return None
+
+    def _or_else(self, state: State) -> str:
+        """What can still be done: fresh tasks, where more exams were declared; else another lineage."""
+        more = self.declared["exams"] - len(state.exams)
+        begin = "begin a new lineage in another folder"
+        return f"; go on with new exam tasks ({more} more declared), or {begin}" if more else f"; {begin}, with new exam tasks"
 
     def _state(self) -> State:
         state = State()
