@@ -6,7 +6,7 @@ import pytest
 from helpers import attempt, group, verdicts
 
 from antaeus.engine.base import Scores
-from antaeus.guard import alarms, meters, mitigation
+from antaeus.guard import alarms, meters, mitigation, trends
 from antaeus.guard.fingerprint import Registry, WrongWeights, short
 from antaeus.types import Group, Practice, Source, Verdict
 from antaeus.verify import controls
@@ -71,8 +71,16 @@ def test_signals_compare_the_last_rounds_with_the_first():
 def test_a_reward_that_jumps_alone_is_no_surge():
     flat = [quiet(proxy_reward=0.2)] * 3 + [quiet(proxy_reward=0.9)] * 3
     both = [quiet(proxy_reward=0.2)] * 3 + [quiet(proxy_reward=0.9, kl_to_base=1.0)] * 3
-    assert alarms.surge(flat) == 0.0 and alarms.surge(both) == pytest.approx(0.7)
-    assert alarms.surge(both[:1]) == 0.0
+    assert trends.surge(flat) == 0.0 and trends.surge(both) == pytest.approx(0.7)
+    assert trends.surge(both[:1]) == 0.0
+
+
+def test_slopes_are_those_of_a_line_through_the_last_six_rounds():
+    history = [quiet(length=length, token_entropy=1.0) for length in (90.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0)]
+    found = trends.trends(history)
+    assert found["length_slope"] == pytest.approx(2.0) and found["entropy_slope"] == 0.0
+    assert trends.slope([quiet(length=n) for n in (1.0, 2.0, 6.0)], "length") == pytest.approx(2.5)
+    assert trends.slope(history[:1], "length") == 0.0 and found.keys() == trends.DEFINITIONS.keys()
 
 
 @pytest.mark.parametrize("name", alarms.RULES)

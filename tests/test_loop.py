@@ -71,6 +71,7 @@ def test_two_rounds_of_each_recipe_and_control(cli, tmp_path, recipe, control):
     assert (summary["recipe"], summary["control"], summary["seed"], summary["rounds"]) == (recipe, control, 0, 2)
     events = lines(tmp_path / "r" / "events.jsonl")
     assert [e["round"] for e in events] == [0, 1, 2] and all(e["anchor"] for e in events)
+    assert all({"length_slope", "entropy_slope", "surge", "retention"} <= e["meters"].keys() for e in events[1:])
     assert (summary["tokens_trained"] == 0) == (control == "no-op")
     sources = {
         a["verdict"]["source"] for g in lines(tmp_path / "r" / "attempts.jsonl") if g["set"] == "practice" for a in g["attempts"]

@@ -81,7 +81,14 @@ def sealed_group(r: int, k: int, name: str, version: str, right: bool, infra: bo
 def event(r: int, rng: random.Random, gain: float) -> dict[str, Any]:
     truth, late = skill(r, gain=gain), max(0, r - 20)
     correct = sum(rng.random() < truth for _ in range(ANCHORS))
-    anchor = {"n": ANCHORS, "correct": correct, "accuracy": correct / ANCHORS, "ci": wilson(correct, ANCHORS), "infra": 0}
+    anchor = {
+        "n": ANCHORS,
+        "correct": correct,
+        "accuracy": correct / ANCHORS,
+        "ci": wilson(correct, ANCHORS),
+        "infra": 0,
+        "any": min(1.0, correct / ANCHORS + 0.2),
+    }
     proxy = min(0.98, 0.3 + 0.5 * (1 - math.exp(-r / 9)) + 0.012 * late + rng.gauss(0, 0.02))
     meters = {
         "agreement": min(1.0, proxy + 0.03 + rng.gauss(0, 0.01)),
@@ -96,6 +103,7 @@ def event(r: int, rng: random.Random, gain: float) -> dict[str, Any]:
         "token_entropy": 0.9 * math.exp(-r / 12) + abs(rng.gauss(0, 0.02)),
         "surprise_of_recipe": rng.random(),
         **dict.fromkeys(("shared_answer", "reward_variance", "surprise", "retention", "repetition"), 0.1),
+        **dict.fromkeys(("length_slope", "entropy_slope", "surge"), 0.0),
         **dict.fromkeys(("judge_mean", "judge_variance", "judge_first"), 0.5),
     }
     train = {

@@ -16,6 +16,7 @@ from antaeus.engine.base import Engine, Scores, Trained
 from antaeus.errors import UserError
 from antaeus.guard import alarms, meters, mitigation
 from antaeus.guard.overlap import Fence
+from antaeus.guard.trends import trends
 from antaeus.recipes.base import Recipe
 from antaeus.records import BASE, State, Watch, log, record, restore, save, version_id
 from antaeus.sitting import Sealed, conclude, look_at_anchors
@@ -59,6 +60,7 @@ def improve(
         measured = {**meters.measure(groups, verdicts, reference), "retention": state.registry.retention(engine)}
         state.round = round
         state.history.append({**measured, "round": round})
+        measured |= trends(state.history)
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s += time.monotonic() - began

@@ -7,15 +7,11 @@ were found.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from antaeus.engine.base import Metrics
-
-WINDOW = 3  # rounds that are averaged: one round of few prompts is noise
-History = Sequence[Metrics]
+from antaeus.guard.trends import WINDOW, History, surge
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +55,6 @@ def lost(history: History) -> float:
 def _retention(history: History) -> list[float]:
     measured = [1.0, *(m["retention"] for m in history)]  # it begins with the base
     return [fmean(measured[n : n + 2]) for n in range(len(history))]
-
-
-def surge(history: History) -> float:
-    """SRT's sign of collapse (2505.21444, fig. 7): the reward jumps while the KL to the base does. The jump of the reward over the
-    last 2 x WINDOW rounds, times that of the KL."""
-    before, now = history[-2 * WINDOW : -WINDOW] or history[:1], history[-WINDOW:]
-    jumps = (fmean(m[k] for m in now) - fmean(m[k] for m in before) for k in ("proxy_reward", "kl_to_base"))
-    return math.prod(max(0.0, jump) for jump in jumps)
 
 
 RULES: Mapping[str, Rule] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from antaeus.guard.meters import DEFINITIONS
+from antaeus.guard import meters, trends
 from antaeus.reporting.figures import Curve, line_chart
 from antaeus.reporting.reading import Record, Run
 from antaeus.reporting.wording import is_number, percent, plain, points, share
@@ -22,18 +22,26 @@ _GUARDED = {
     "shared_answer": "Shared answers",
     "reward_variance": "Reward variance",
     "kl_to_base": "Divergence from the base",
+    "surge": "Reward and divergence jump",
     "surprise": "Surprise of the base",
     "retention": "Retention of the base's answers",
     "length": "Length",
+    "length_slope": "Slope of length",
     "truncated": "Truncated",
     "repetition": "Repetition",
     "token_entropy": "Token entropy",
+    "entropy_slope": "Slope of entropy",
     "judge_mean": "Judge's mean score",
     "judge_variance": "Judge's variance",
     "judge_first": "Judge prefers the first",
 }
 # key in events.jsonl -> (title, what it means). Keys that a recipe adds get a panel as well, under their own name.
-METERS = {key: (title, DEFINITIONS[key]) for key, title in _GUARDED.items()} | {
+METERS = {key: (title, (meters.DEFINITIONS | trends.DEFINITIONS)[key]) for key, title in _GUARDED.items()} | {
+    "pass_gap": (
+        "pass@n over pass@1",
+        "Share of anchors that one of the tries answered, less the share that a single try does (tries above 1). Towards 0 while accuracy "
+        "rises, diversity is lost (EVOL-RL, 2509.15194).",
+    ),
     "loss": ("Loss", "The objective that was minimised; for policy gradients its level means little."),
     "grad_norm": ("Gradient norm", "Norm of the gradient before clipping; spikes come before instability."),
     "lr": ("Learning rate", "Step size of the optimiser in that round."),
@@ -76,7 +84,7 @@ def learning(run: Run) -> dict[str, Any] | None:
 
 def panels(run: Run) -> list[dict[str, str]]:
     """One small figure a meter that was ever measured: title, svg, what it means."""
-    found = dict.fromkeys(k for e in run.events for part in ("meters", "train") for k in e.get(part) or {})
+    found = dict.fromkeys(k for e in run.events for k in _measured(e))
     keys = [k for k in METERS if k in found] + [k for k in found if k not in METERS]
     drawn = ((k, _series(run, k)) for k in keys if k not in ("agreement", "proxy_reward"))
     return [_panel(run, key, points) for key, points in drawn if points]
@@ -166,8 +174,15 @@ def _anchors(run: Run) -> list[Record]:
 
 
 def _series(run: Run, key: str) -> list[tuple[int, float]]:
-    values = ((e["round"], (e.get("meters") or {}).get(key, (e.get("train") or {}).get(key))) for e in run.events)
+    values = ((e["round"], _measured(e).get(key)) for e in run.events)
     return [(r, v) for r, v in values if is_number(v)]
+
+
+def _measured(event: Record) -> Record:
+    """All numbers of a round by name."""
+    anchor = event.get("anchor") or {}
+    gap = {"pass_gap": anchor["any"] - anchor["accuracy"]} if is_number(anchor.get("any")) else {}
+    return {**(event.get("train") or {}), **(event.get("meters") or {}), **gap}
 
 
 def _alarms(run: Run) -> list[tuple[int, str]]:
