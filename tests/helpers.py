@@ -37,7 +37,8 @@ def logprobs(net, rows, temperature):
     """Differentiable log-probabilities of all completion tokens of (prompt ids, completion ids) rows, [N], by the engine's own pass."""
     from antaeus.engine import update
 
-    return update._logp(net, *update._states(net, rows), temperature)
+    hidden, ids = update._states(net, rows)
+    return update.logprobs_of(net.logits(hidden).float() / temperature, ids)
 
 
 def lines(path):

@@ -27,6 +27,7 @@ FLOORS = [
     ("config",),
     ("records",),
     ("sitting",),
+    ("steering",),
     ("loop", "scorer"),
     ("preparing", "probing"),
     ("api", "show", "bench", "calibrate", "adopt"),

@@ -16,6 +16,7 @@ from helpers import run_cli
 from antaeus import bench
 from antaeus.bench import floor, growth, ours, peak, trainer_peer, trl_peer, work, worker
 from antaeus.errors import UserError
+from antaeus.recipes.round import Round
 
 SMALL = ("--prompts", "2", "--samples", "4", "--tokens", "8")
 needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
@@ -184,7 +185,7 @@ def test_a_worker_that_refuses_to_start_is_not_waited_for() -> None:
 def test_both_sides_get_the_same_prompts() -> None:
     todo = work.Work("tiny", prompts=3, samples=4, tokens=8, steps=5)
     recipe, tasks = todo.recipe(), todo.tasks()
-    mine = [task.shots + str(task.prompt) for i in range(5) for task in recipe.propose(tasks, i + 1, 0)]
+    mine = [task.shots + str(task.prompt) for i in range(5) for task in recipe.propose(Round(i + 1, 0, None, tasks))]
     assert todo.texts() == mine and len(set(mine)) == 15
 
 

@@ -103,11 +103,10 @@ def test_the_drives_do_what_they_are_called():
     from helpers import group
 
     from antaeus.calibrate.drives import Certain, Lengthy, drives
-    from antaeus.types import Practice, Vault
 
-    (scores,) = Lengthy().verify([group("1", "2")], Vault(Practice, {}))
+    (scores,) = Lengthy().verify(None, [group("1", "2")])
     assert [v.score for v in scores] == [2.0, 2.0]
-    (scores,) = Certain().verify([group("1", "2")], Vault(Practice, {}))
+    (scores,) = Certain().verify(None, [group("1", "2")])
     assert [v.score for v in scores] == pytest.approx([-0.1, -0.1])
     assert {d.kind for d in drives("lab").values()} == {"none", "healthy", "collapse"} and drives("lab").keys() == drives(
         "smollm2"

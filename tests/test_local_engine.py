@@ -263,7 +263,7 @@ def test_the_reference_is_scored_and_the_policy_left_alone(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "token_statistics", fail)
+        patch.setattr(local, "scores_of", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
             engine.score(attempts, weights="reference")
     assert same(weights(engine), before) and [p.data_ptr() for p in engine.model.parameters()] == places

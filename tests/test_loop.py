@@ -127,9 +127,9 @@ def test_the_fence_stands_before_learning(tmp_path):
 
 def test_a_self_taught_recipe_cannot_open_the_vault(tmp_path):
     class Thief(TTRL):
-        def verify(self, groups, vault):
-            vault.open(groups[0].task)
-            return super().verify(groups, vault)
+        def verify(self, round, groups):
+            round.vault.open(groups[0].task)
+            return super().verify(round, groups)
 
     with pytest.raises(KeyError):
         improve(small_run(tmp_path), recipe=Thief(rounds=1, prompts=2, samples=2, agreement=0.0))
@@ -139,8 +139,8 @@ def test_no_recipe_may_open_an_exam(tmp_path):
     class Thief(TTRL):
         source = Source.GROUND
 
-        def verify(self, groups, vault):
-            vault.open(sealed)
+        def verify(self, round, groups):
+            round.vault.open(sealed)
             return []
 
     parts = small_run(tmp_path)
@@ -151,7 +151,7 @@ def test_no_recipe_may_open_an_exam(tmp_path):
 
 def test_verdicts_cannot_pose_as_ground_truth(tmp_path):
     class Liar(TTRL):
-        def verify(self, groups, vault):
+        def verify(self, round, groups):
             return [[Verdict(float(a.index % 2), Source.GROUND) for a in g.attempts] for g in groups]
 
     with pytest.raises(SealBroken, match="declares self"):
@@ -172,7 +172,7 @@ def test_best_by_anchors_is_the_version_that_sits_the_exam(tmp_path, monkeypatch
     seen = iter([0.0, 1.0, 0.0])
     real = Sealed.take
 
-    def scripted(self, engine, which):
+    def scripted(self, engine, which, by=None):
         groups, graded = real(self, engine, which)
         if which is self.tasks.anchor:
             score = next(seen)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import lines
 
-from antaeus import api, loop, sitting
+from antaeus import api, sitting, steering
 from antaeus.errors import UserError
 from antaeus.guard import alarms, evidence, gate, grader, overlap, seals, service
 from antaeus.guard.fingerprint import Registry, WrongWeights
@@ -82,7 +82,7 @@ def an_alarm_stops_learning(folder, patch):
     assert summary["status"] == "stopped" and summary["rounds"] < 6 and "lost much of the sureness" in summary["stopped"]
 
 
-@promise(loop, "react", lambda *_: None)
+@promise(steering, "react", lambda *_: None)
 def an_alarm_rolls_back_to_the_best_version(folder, patch):
     ruin(patch)
     summary = run(folder, on_alarm="rollback", rounds=3, lr=1e-2)
@@ -90,7 +90,7 @@ def an_alarm_rolls_back_to_the_best_version(folder, patch):
     assert summary["rollbacks"] >= 1 and back
 
 
-@promise(loop, "milder", lambda recipe, tasks, how, state: (recipe, tasks))
+@promise(steering, "milder", lambda config, recipe, tasks, state: (recipe, tasks))
 def after_rolling_back_the_rate_is_lower(folder, patch):
     ruin(patch)
     run(folder, on_alarm="rollback", mitigation="lr", rounds=4, schedule="constant")
@@ -106,9 +106,10 @@ def no_recipe_finds_a_sealed_answer(folder, patch):
     found = []
 
     class Thief(TTRL):
-        def propose(self, tasks, round, seed):
+        def propose(self, round):
+            tasks = round.tasks
             found.extend(t.id for t in (*tasks.anchor, *tasks.exam) if t.id in tasks.anchor_vault or t.id in tasks.exam_vault)
-            return super().propose(tasks, round, seed)
+            return super().propose(round)
 
     patch.setitem(RECIPES, "ttrl", Thief)
     run(folder)
@@ -119,10 +120,10 @@ def no_recipe_finds_a_sealed_answer(folder, patch):
 def a_disguised_anchor_is_not_learned_from(folder, patch):
     real = TTRL.propose
 
-    def planted(self, tasks, round, seed):
-        anchor = tasks.anchor[0]
+    def planted(self, round):
+        anchor = round.tasks.anchor[0]
         copy = Practice("innocent", f"  {anchor.prompt} ", shots=anchor.shots, completion=True)
-        return [copy, *real(self, tasks, round, seed)]
+        return [copy, *real(self, round)]
 
     patch.setattr(TTRL, "propose", planted)
     with pytest.raises(SealBroken, match="held-out task"):
@@ -135,9 +136,9 @@ def an_attempt_that_recites_an_anchor_teaches_nothing(folder, patch):
 
     real = TTRL.solve
 
-    def reciting(self, engine, practice, tasks, seed):
-        groups = real(self, engine, practice, tasks, seed)
-        return [replace(g, attempts=(replace(g.attempts[0], text=tasks.anchor[0].prompt), *g.attempts[1:])) for g in groups]
+    def reciting(self, round, practice):
+        said = round.tasks.anchor[0].prompt
+        return [replace(g, attempts=(replace(g.attempts[0], text=said), *g.attempts[1:])) for g in real(self, round, practice)]
 
     patch.setattr(TTRL, "solve", reciting)
     patch.setattr(room, "refuse_without_signal", lambda *_: None)
@@ -220,12 +221,12 @@ def a_grader_that_changes_its_mind_decides_nothing(folder, patch):
 def weights_edited_on_the_disk_do_not_sit_the_exam(folder, patch):
     real = sitting.sit
 
-    def tampered(engine, sealed, run, state, watch, level):
+    def tampered(recipe, engine, sealed, run, state, watch, level):
         for file in run.path.glob("versions/r*/model.safetensors"):
             data = bytearray(file.read_bytes())
             data[-1] ^= 1  # a bit of the last weight: no probe could see it
             file.write_bytes(data)
-        return real(engine, sealed, run, state, watch, level)
+        return real(recipe, engine, sealed, run, state, watch, level)
 
     patch.setattr(sitting, "sit", tampered)
     with pytest.raises(WrongWeights, match="changed while the run lasted"):
@@ -239,7 +240,7 @@ def weights_edited_on_the_disk_do_not_sit_the_exam(folder, patch):
 def a_version_that_loses_another_ability_is_not_promoted(folder, patch):
     real = sitting.Sealed.take
 
-    def scripted(self, engine, which):
+    def scripted(self, engine, which, by=None):
         groups, rows = real(self, engine, which)
         taught = engine_moved(engine)
         score = float(taught) if self.tasks.name == "add2" else float(not taught)  # learns the one, forgets the other

@@ -45,6 +45,7 @@ def run(
     _refuse_used(folder, text)
     refuse_unsound_grader(tasks)
     engine = _engine(settings)
+    method.refuse(tasks, engine)
     refuse_spent_lineage(settings, tasks)
     if dry_run:
         return _plan(settings, method, tasks, engine)
@@ -198,7 +199,12 @@ def _engine(settings: RunConfig) -> Any:
     from antaeus.engine.local import LocalEngine
 
     return LocalEngine(
-        settings.model, device=settings.device or None, dtype=settings.dtype or None, lora=settings.lora, seed=settings.seed
+        settings.model,
+        device=settings.device or None,
+        dtype=settings.dtype or None,
+        lora=settings.lora,
+        part=settings.part,
+        seed=settings.seed,
     )
 
 

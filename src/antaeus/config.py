@@ -53,7 +53,22 @@ class RunConfig:
     mitigation: str = knob(
         "lr", "after rolling back: " + "; ".join(f"{k} = {v}" for k, v in MITIGATIONS.items()), choices=tuple(MITIGATIONS)
     )
-    lora: int = knob(0, "rank of a LoRA adapter to train; 0 = all weights", low=0)
+    patience: int = knob(0, "end learning after so many looks at the anchors without a better one; 0 = never", low=0)
+    budget: int = knob(0, "end learning once so many tokens were sampled and trained on; 0 = after `rounds`", low=0)
+    curriculum: str = knob(
+        "all", "practise all tasks, or the third that the base agrees on most, or answers right most often",
+        choices=("all", "agreement", "pass_rate"),
+    )  # fmt: skip
+    labels: str = knob("own", "majorities of the learner itself, or fixed ones of the base", choices=("own", "fixed"))
+    reference: str = knob(
+        "base", "what a KL term is measured to: the base, a moving average of the policy, or the policy as it was some rounds ago",
+        choices=("base", "average", "reset"),
+    )  # fmt: skip
+    reference_rounds: int = knob(10, "rounds that the average reaches back, or after which the reference is reset", low=1)
+    lora: int = knob(0, "rank of a LoRA adapter to train; 0 = the model's own weights", low=0)
+    part: str = knob(
+        "all", "which of the model's own weights are trained: all, or normalisation layers", choices=("all", "norms")
+    )
     device: str = knob("", "cpu, cuda or cuda:N; empty = the best there is")
     dtype: str = knob("", "bfloat16 or float32; empty = bfloat16 where it is fast")
     seed: int = knob(0, "seed of everything that varies", low=0, high=2**31 - 1)

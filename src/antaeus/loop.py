@@ -11,20 +11,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from antaeus import steering
 from antaeus.config import RunConfig
-from antaeus.engine.base import Engine, Scores, Trained
+from antaeus.engine.base import Engine, Scores, Trained, Weights
 from antaeus.errors import UserError
 from antaeus.guard import alarms, meters, mitigation
 from antaeus.guard.overlap import Fence
 from antaeus.guard.trends import trends
 from antaeus.recipes.base import Recipe
-from antaeus.records import BASE, State, Watch, log, record, restore, save, version_id
+from antaeus.recipes.round import Round
+from antaeus.records import Watch, log, record, restore, save, version_id
 from antaeus.sitting import Sealed, conclude, look_at_anchors
 from antaeus.solve.rollout import ask
 from antaeus.store.run import RunDir
-from antaeus.types import Decision, Group, Lesson, Practice, SealBroken, Source, TaskSet, Vault, Verdict
+from antaeus.types import Group, Lesson, Practice, SealBroken, Source, Vault, Verdict
 from antaeus.verify import controls
-from antaeus.verify.vote import fixed, leading
+from antaeus.verify.vote import fixed
+
+Rows = list[list[Scores]]
 
 
 class Interrupted(Exception):
@@ -36,45 +40,48 @@ def improve(
 ) -> dict[str, Any]:
     """Run `recipe` from where `run` stands to its end and return the summary. Raises `Interrupted` once `stop()` is true."""
     fence = Fence([t for each in (sealed, *sealed.others) for t in (*each.tasks.anchor, *each.tasks.exam)])
-    vault = sealed.tasks.practice_vault if recipe.source is Source.GROUND else Vault(Practice, {})
+    vault = sealed.tasks.practice_vault if Source.GROUND in recipe.sources else Vault(Practice, {})
     prompt = engine.render(ask(sealed.tasks.practice[0], engine.chat))
     state = restore(engine, run)
     watch("start", {"prompt": prompt, "round": state.round, "rounds": recipe.rounds})
     if state.best_correct < 0:
-        log(run, watch, state, anchor=look_at_anchors(engine, sealed, run, state))
+        log(run, watch, state, anchor=look_at_anchors(recipe, engine, sealed, run, state))
+        steering.begin(config, recipe, engine, sealed.tasks, run, state)
 
-    for round in range(state.round + 1, recipe.rounds + 1):
-        began, seed = time.monotonic(), f"{config.seed}/{round}"
-        method, tasks = milder(recipe, sealed.tasks, config.mitigation, state)
-        practice = method.propose(tasks, round, config.seed)
-        groups = method.solve(engine, practice, tasks, seed)
-        verdicts = verify(method, groups, vault, seed, state.survey if config.mitigation == "labels" else {})
+    for number in range(state.round + 1, recipe.rounds + 1):
+        began = time.monotonic()
+        method, tasks = steering.milder(config, recipe, sealed.tasks, state)
+        round = Round(number, config.seed, engine, tasks, vault)
+        practice = method.propose(round)
+        groups = method.solve(round, practice)
+        verdicts = verify(method, round, groups, steering.labels(config, state))
         verdicts = without_tainted(fence, groups, verdicts)
-        if round == 1:
-            refuse_without_signal(method, groups, verdicts)
-        reference = reference_scores(engine, method, groups)
-        lessons = method.learn(groups, verdicts, reference if method.kl else None)
+        base, reference = reference_scores(config, engine, method, groups)
+        lessons = method.learn(round, groups, verdicts, reference)
         fence.check(lessons)
-        trained = train(engine, method, lessons, round, tasks)
+        if number == 1:
+            refuse_without_signal(method, groups, verdicts, lessons)
+        trained = train(engine, method, lessons, round)
 
-        measured = {**meters.measure(groups, verdicts, reference), "retention": state.registry.retention(engine)}
-        state.round = round
-        state.history.append({**measured, "round": round})
+        measured = {**meters.measure(groups, verdicts, base), "retention": state.registry.retention(engine)}
+        state.round = number
+        state.history.append({**measured, "round": number})
         measured |= trends(state.history)
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s += time.monotonic() - began
-        record(run, round, "practice", state.policy, groups, verdicts)
-        state.policy = version_id(round)
-        due = round % config.anchor_every == 0 or round == recipe.rounds
-        anchor = look_at_anchors(engine, sealed, run, state) if due else None
+        record(run, number, "practice", state.policy, groups, verdicts)
+        state.policy = version_id(number)
+        steering.follow(config, engine, number)
+        due = number % config.anchor_every == 0 or number == recipe.rounds
+        anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None
         ringing = alarms.ringing(state.history, len(groups))
-        log(run, watch, state, measured, trained, anchor, method.update(round, tasks).lr, list(ringing.values()))
-        if ringing and config.on_alarm != "note" and round < recipe.rounds:
-            react(config, method, engine, sealed, run, state, ringing)
-        if state.stopped:
+        log(run, watch, state, measured, trained, anchor, method.update(round).lr, list(ringing.values()))
+        if ringing and config.on_alarm != "note" and number < recipe.rounds:
+            steering.react(config, method, engine, sealed, run, state, ringing)
+        if steering.over(config, state):
             break
-        if round < recipe.rounds and (stop() or run.due()):
+        if number < recipe.rounds and (stop() or run.due()):
             save(engine, run, state)
             if stop():
                 raise Interrupted(str(run.path))
@@ -85,18 +92,18 @@ def improve(
 # --- the stages' glue ---------------------------------------------------------------------------------------------------
 
 
-def verify(recipe: Recipe, groups: Sequence[Group], vault: Vault, seed: str, survey: mitigation.Survey) -> list[list[Verdict]]:
-    """The recipe's verdicts, its control's, or, after an alarm, those of labels from a fixed version. A recipe may not pass off
-    one source of verdicts as another."""
+def verify(recipe: Recipe, round: Round, groups: Sequence[Group], labels: mitigation.Survey) -> list[list[Verdict]]:
+    """The recipe's verdicts, its control's, or those of labels from a fixed version. A recipe may not pass off one source of verdicts
+    as another."""
     if recipe.control == "random":
-        return [controls.random(group, seed) for group in groups]
+        return [controls.random(group, round.draw) for group in groups]
     if recipe.control == "format":
         return [controls.format(group) for group in groups]
-    verdicts = [fixed(g, survey[g.task.id][0]) for g in groups] if survey else recipe.verify(groups, vault)
-    if foreign := {v.source for row in verdicts for v in row} - {recipe.source}:
+    verdicts = [fixed(g, labels[g.task.id][0]) for g in groups] if labels else recipe.verify(round, groups)
+    if foreign := {v.source for row in verdicts for v in row} - recipe.sources:
         raise SealBroken(f"recipe {recipe.name} declares {recipe.source} verdicts and gave {', '.join(foreign)}")
     if recipe.control == "shuffled-labels":
-        return [controls.shuffled(row, group, seed) for row, group in zip(verdicts, groups, strict=True)]
+        return [controls.shuffled(row, group, round.draw) for row, group in zip(verdicts, groups, strict=True)]
     return verdicts
 
 
@@ -112,26 +119,37 @@ def without_tainted(fence: Fence, groups: Sequence[Group], verdicts: Sequence[Se
     ]
 
 
-def reference_scores(engine: Engine, recipe: Recipe, groups: Sequence[Group]) -> list[list[Scores]]:
-    """The base's statistics of every attempt where the recipe has a KL term, else of each group's first ones, for the meters."""
-    rows = [group.attempts if recipe.kl else group.attempts[: meters.SCORED] for group in groups]
-    flat = iter(engine.score([a for row in rows for a in row], weights="reference", temperature=recipe.temperature))
-    return [[next(flat) for _ in row] for row in rows]
+def reference_scores(config: RunConfig, engine: Engine, recipe: Recipe, groups: Sequence[Group]) -> tuple[Rows, Rows | None]:
+    """The base's statistics of each group's first attempts, for the meters; and those of the KL term's reference of every attempt,
+    where the recipe has one."""
+
+    def scored(weights: Weights, most: int | None) -> Rows:
+        rows = [group.attempts[:most] for group in groups]
+        flat = iter(engine.score([a for row in rows for a in row], weights=weights, temperature=recipe.temperature))
+        return [[next(flat) for _ in row] for row in rows]
+
+    if not recipe.kl:
+        return scored("reference", meters.SCORED), None
+    base = scored("reference", None)
+    return base, base if config.reference == "base" else scored("average", None)
 
 
-def train(engine: Engine, recipe: Recipe, lessons: Sequence[Lesson], round: int, tasks: TaskSet) -> list[Trained]:
+def train(engine: Engine, recipe: Recipe, lessons: Sequence[Lesson], round: Round) -> list[Trained]:
     """The round's optimiser steps, each on the lessons of its share of the prompts."""
     if recipe.control == "no-op" or not lessons:
         return []
-    how = recipe.update(round, tasks)
+    how = recipe.update(round)
     prompts = list(dict.fromkeys(lesson.task.id for lesson in lessons))
     shares = [set(prompts[i :: recipe.updates]) for i in range(min(recipe.updates, len(prompts)))]
     return [engine.train([lesson for lesson in lessons if lesson.task.id in share], how) for share in shares]
 
 
-def refuse_without_signal(recipe: Recipe, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]) -> None:
-    """Before an hour is wasted: a first round in which no group has two different scores cannot teach."""
-    if recipe.control != "none" or not all(meters.unanimous(row) for row in verdicts):
+def refuse_without_signal(
+    recipe: Recipe, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], lessons: Sequence[Lesson]
+) -> None:
+    """Before an hour is wasted: a first round without lessons, or in which no group has two different scores, cannot teach."""
+    taught = not all(meters.unanimous(row) for row in verdicts) if recipe.contrast else lessons
+    if taught or recipe.control != "none" or recipe.inference:
         return
     silent, total = sum(a.answer is None for g in groups for a in g.attempts), sum(len(g.attempts) for g in groups)
     unsure = sum(all(v.score is None for v in row) for row in verdicts)
@@ -140,40 +158,3 @@ def refuse_without_signal(recipe: Recipe, groups: Sequence[Group], verdicts: Seq
         f"unanimous, {unsure} got no verdict: {verdicts[0][0].why}; {silent} of {total} attempts have no answer; the first reads "
         f"{groups[0].attempts[0].text[:60]!r}); check prompt format and max_tokens, or raise samples or lower agreement"
     )
-
-
-# --- what an alarm changes ----------------------------------------------------------------------------------------------
-
-
-def react(
-    config: RunConfig, recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, state: State, ringing: dict[str, str]
-) -> None:
-    """End learning, or go back to the best version by anchors and go on with the mitigation chosen."""
-    why = "; ".join(ringing.values())
-    if config.on_alarm == "stop" or state.rollbacks == mitigation.MOST:
-        state.stopped = why
-        run.append("decisions.jsonl", Decision("stop", state.best, f"alarm in round {state.round}: {why}", state.history[-1]))
-        return
-    engine.load(None if state.best == BASE else run.version(state.best))
-    state.registry.check(engine, state.best)
-    then = f"back to {state.best}, from now on {mitigation.MITIGATIONS[config.mitigation]}"
-    run.append(
-        "decisions.jsonl", Decision("roll back", state.best, f"alarm in round {state.round}: {why}: {then}", state.history[-1])
-    )
-    state.rollbacks, state.policy, state.parent = state.rollbacks + 1, state.best, state.best
-    state.history = [m for m in state.history if m["round"] <= state.best_round]
-    if config.mitigation in ("curriculum", "labels"):
-        groups = recipe.solve(engine, sealed.tasks.practice, sealed.tasks, f"{config.seed}/survey/{state.rollbacks}")
-        state.survey = {group.task.id: leading(group) for group in groups}
-
-
-def milder(recipe: Recipe, tasks: TaskSet, how: str, state: State) -> tuple[Recipe, TaskSet]:
-    """The recipe and the tasks as the mitigation leaves them, after as many alarms as there were."""
-    if state.rollbacks and how == "lr":
-        return replace(recipe, lr=recipe.lr * mitigation.CUT**state.rollbacks), tasks
-    if state.rollbacks and how == "agreement":
-        raised = min(mitigation.HIGHEST, getattr(recipe, how) + mitigation.STEP * state.rollbacks)
-        return replace(recipe, **{how: raised}), tasks
-    if state.rollbacks and how == "curriculum":
-        return recipe, replace(tasks, practice=mitigation.easiest(tasks.practice, state.survey))
-    return recipe, tasks

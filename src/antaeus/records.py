@@ -34,7 +34,7 @@ class State:
     policy: str = BASE  # the version at work: the last round's, or the one that was rolled back to
     parent: str = BASE  # the version that learning set out from, or was last rolled back to
     rollbacks: int = 0
-    stopped: str = ""  # the alarm that ended learning
+    stopped: str = ""  # why learning ended before its last round: an alarm, or no progress
     survey: dict[str, tuple[str | None, float]] = field(default_factory=dict)  # majority and its share by practice task
     registry: Registry = field(default_factory=Registry)
     hashes: dict[str, str] = field(default_factory=dict)  # of the versions' files, when they were saved

@@ -68,7 +68,7 @@ class Live:
             return
         exam = summary["exam"]
         if summary.get("stopped"):
-            out.print(f"stopped by an alarm after {summary['rounds']} rounds: {escape(summary['stopped'])}", soft_wrap=True)
+            out.print(f"stopped after {summary['rounds']} rounds: {escape(summary['stopped'])}", soft_wrap=True)
         if exam is None:  # its lineage would not have it opened
             out.print(f"[bold]{summary['decision']}[/]: {escape(summary['why'])}", soft_wrap=True)
             return

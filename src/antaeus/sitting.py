@@ -63,12 +63,12 @@ class Sealed:
         """All that is examined: the run's own tasks first."""
         return (self, *self.others)
 
-    def take(self, engine: Engine, which: Sequence[Anchor | Exam]) -> tuple[list[Group], Rows]:
-        """Attempts at sealed tasks, one greedy or `tries` sampled each, and ground truth's verdicts on them. Every version draws
-        with the same random numbers, so that versions that hardly differ are hardly told apart by chance."""
+    def take(self, engine: Engine, which: Sequence[Anchor | Exam], by: Recipe | None = None) -> tuple[list[Group], Rows]:
+        """Attempts at sealed tasks, one greedy or `tries` sampled each (`by` a recipe, in its way), and ground truth's verdicts on them.
+        Every version draws with the same random numbers, so that versions that hardly differ are hardly told apart by chance."""
         temperature = self.temperature if self.tries > 1 else 0.0
         how = Sampling(self.tries, self.tasks.max_tokens, temperature, stop=self.tasks.stop)
-        groups = rollout(engine, which, how, seed="sitting", read=self.tasks.extract)
+        groups = (by.answer if by else rollout)(engine, which, how, seed="sitting", read=self.tasks.extract)
         return groups, self.service.mark(groups)
 
 
@@ -81,9 +81,9 @@ def sealing(tasks: TaskSet, others: Sequence[TaskSet], tries: int, temperature: 
         yield Sealed(own.seal(tasks), own, custody, tries, temperature, beside)
 
 
-def look_at_anchors(engine: Engine, sealed: Sealed, run: RunDir, state: State) -> dict[str, Any]:
+def look_at_anchors(recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, state: State) -> dict[str, Any]:
     """Measure the policy on the anchors; where no earlier look was better, it is the best and saved (a later version has learned more)."""
-    groups, rows = sealed.take(engine, sealed.tasks.anchor)
+    groups, rows = sealed.take(engine, sealed.tasks.anchor, recipe if state.policy != BASE else None)
     state.registry.choose([group.attempts[0] for group in groups])
     name = state.policy
     record(run, state.round, "anchor", name, groups, rows)
@@ -102,12 +102,12 @@ def conclude(
     if last != state.best:
         keep(engine, run, state, sealed.custody.base)
     lineage = lineage_of(config) if state.best != BASE else None
-    proposal = Proposal(state.hashes[state.best], state.hashes[BASE], sealed.custody.instruments)
+    proposal = Proposal(candidate_of(recipe, state), state.hashes[BASE], sealed.custody.instruments)
     if lineage and (refused := lineage.refusal(proposal)):
         decision, after, end = Decision("undecided", BASE, f"the exam was not opened: {refused}"), None, sealed.custody.now()
     else:
         level = lineage.open(proposal) if lineage else gate.ALPHA
-        decision, after = sit(engine, sealed, run, state, watch, level)
+        decision, after = sit(recipe, engine, sealed, run, state, watch, level)
         end = sealed.custody.now()
         decision = unless_changed(decision, sealed.custody.before, end)
         decision = lineage.enter(proposal, decision) if lineage else decision
@@ -119,11 +119,13 @@ def conclude(
     return summary
 
 
-def sit(engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch, level: float) -> tuple[Decision, dict[str, Any]]:
+def sit(
+    recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch, level: float
+) -> tuple[Decision, dict[str, Any]]:
     """The exam of base, last and best version; the gate's decision on the best, and the tally of the last."""
     last = state.policy
     order = [*sorted({BASE, last} - {state.best}), state.best]
-    results = {name: exam(engine, sealed, run, name, state, watch) for name in order}
+    results = {name: exam(recipe, engine, sealed, run, name, state, watch) for name in order}
     main, flaky = sealed.tasks.name, unsteady(sealed, results[BASE])
     seen = {what: gate.compare(rows, results[state.best][what][1], flaky) for what, (_, rows) in results[BASE].items()}
     return gate.decide(seen.pop(main), state.best, BASE, level, others=seen), gate.tally(results[last][main][1])
@@ -136,13 +138,19 @@ def unless_changed(decision: Decision, before: Mapping[str, str], end: Mapping[s
     return replace(decision, action="undecided", version=BASE, why=why) if changed else decision
 
 
+def candidate_of(recipe: Recipe, state: State) -> str:
+    """What identifies the candidate: its weights and, where the recipe answers in a way of its own, that way."""
+    weights = state.hashes[state.best]
+    return seals.digest([weights, recipe.name, to_json(recipe)]) if recipe.inference else weights
+
+
 def lineage_of(config: RunConfig) -> Lineage | None:
     """The lineage that the run belongs to, where it names one."""
     return Lineage(Path(config.lineage), proposals=config.proposals, exams=config.exams) if config.lineage else None
 
 
 def exam(
-    engine: Engine, sealed: Sealed, run: RunDir, name: str, state: State, watch: Watch
+    recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, name: str, state: State, watch: Watch
 ) -> dict[str, tuple[list[Group], Rows]]:
     """One version's attempts and verdicts at the exam of the run's tasks and of each other ability, by name of the task set."""
     watch("exam", {"version": name})
@@ -153,7 +161,7 @@ def exam(
     state.registry.check(engine, name)
     sat = {}
     for each in sealed.abilities:
-        sat[each.tasks.name] = groups, rows = each.take(engine, each.tasks.exam)
+        sat[each.tasks.name] = groups, rows = each.take(engine, each.tasks.exam, recipe if name != BASE else None)
         record(run, state.round, "exam" if each is sealed else "also", name, groups, rows)
     return sat
 

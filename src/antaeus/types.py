@@ -159,16 +159,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What learning consumes: one completion with its advantage. Its task must be `Practice`, see `learn.check_lessons`.
+    """What learning consumes: one completion with its advantage, for all its tokens or for each. Its task must be `Practice`.
 
-    `logprobs` are those of the policy that sampled it; None = the policy that is about to learn (strictly on-policy, ratio 1).
+    `logprobs` are those of the policy that sampled it; None = the policy that is about to learn (strictly on-policy, ratio 1). So an
+    advantage of 1 without them is a demonstration: its gradient is that of the negative log-likelihood.
     `ref_logprobs` are those of the reference policy, needed where the loss has a KL term.
     """
 
     task: Task
     prompt_ids: tuple[int, ...]
     ids: tuple[int, ...]
-    advantage: float
+    advantage: float | tuple[float, ...]
     logprobs: tuple[float, ...] | None = None
     ref_logprobs: tuple[float, ...] | None = None
 

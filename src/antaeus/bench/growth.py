@@ -19,6 +19,7 @@ from antaeus.bench import adapters as many
 from antaeus.bench import ours
 from antaeus.bench.work import Turn, Work
 from antaeus.bench.worker import Worker
+from antaeus.recipes.round import Round
 from antaeus.types import Lesson, Practice
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _logits(engine: LocalEngine, work: Work, vocabulary: int, length: int) -> St
     learner = Learner(Net(model.to(engine.model.device, engine.model.dtype).eval()), list(model.parameters()))
     ids = torch.randint(vocabulary, (ROWS, length), generator=torch.Generator().manual_seed(0)).tolist()
     lessons = [Lesson(Practice(str(i), ""), (1, 2), tuple(row), 1.0) for i, row in enumerate(ids)]
-    how = work.recipe().update(1, work.tasks())
+    how = work.recipe().update(Round(1, 0, engine, work.tasks()))
     learner.step([replace(lessons[0], ids=lessons[0].ids[:2])], how, MAX_TOKENS)
     return _whole(lambda: learner.step(lessons, how, MAX_TOKENS))
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from antaeus.bench.floor import Shape, floor, matmul_rates, read_rates
 from antaeus.bench.work import Turn, Work
+from antaeus.recipes.round import Round
 from antaeus.recipes.ttrl import TTRL
-from antaeus.types import Lesson, Practice, TaskSet, Vault
+from antaeus.types import Lesson, Practice, TaskSet
 
 if TYPE_CHECKING:
     import torch
@@ -34,13 +35,15 @@ def decode(turn: Turn, work: Work) -> None:
     engine, recipe, tasks = _open(turn, work), work.recipe(), work.tasks()
     for round_ in range(1, work.steps + 1):
         turn.begin()
-        recipe.solve(engine, recipe.propose(tasks, round_, 0), tasks, f"0/{round_}")
+        round = Round(round_, 0, engine, tasks)
+        recipe.solve(round, recipe.propose(round))
         turn.end()
 
 
 def update(turn: Turn, work: Work) -> None:
     """Updates on given completions."""
-    engine, how = _open(turn, work), work.recipe().update(1, work.tasks())
+    engine, tasks = _open(turn, work), work.tasks()
+    how = work.recipe().update(Round(1, 0, engine, tasks))
     for rows in work.completions(engine.tokenizer):
         lessons = [Lesson(Practice(str(i), ""), *row, 1.0) for i, row in enumerate(rows)]
         turn.begin()
@@ -67,12 +70,12 @@ def _open(turn: Turn, work: Work) -> LocalEngine:
 
 def one_round(engine: LocalEngine, recipe: TTRL, tasks: TaskSet, round_: int) -> dict[str, float]:
     """Sample, vote, update. Returns the seconds of each."""
-    times = [time.perf_counter()]
-    groups = recipe.solve(engine, recipe.propose(tasks, round_, 0), tasks, f"0/{round_}")
+    times, round = [time.perf_counter()], Round(round_, 0, engine, tasks)
+    groups = recipe.solve(round, recipe.propose(round))
     times.append(time.perf_counter())
-    lessons = recipe.learn(groups, recipe.verify(groups, Vault(Practice, {})), None)
+    lessons = recipe.learn(round, groups, recipe.verify(round, groups))
     times.append(time.perf_counter())
-    trained = engine.train([replace(x, advantage=x.advantage or FAINT) for x in lessons], recipe.update(round_, tasks))
+    trained = engine.train([replace(x, advantage=x.advantage or FAINT) for x in lessons], recipe.update(round))
     times.append(time.perf_counter())
     assert trained.tokens == recipe.prompts * recipe.samples * tasks.max_tokens
     return dict(zip(("sample", "vote", "update"), (b - a for a, b in pairwise(times)), strict=True))

@@ -16,6 +16,7 @@ from antaeus.bench import peak
 from antaeus.config import configure
 from antaeus.engine import models
 from antaeus.errors import UserError
+from antaeus.propose.batch import batch
 from antaeus.propose.builtin import builtin, require_sizes
 from antaeus.recipes.ttrl import TTRL
 from antaeus.solve.rollout import ask
@@ -47,7 +48,7 @@ class Work:
     def texts(self) -> list[str]:
         """The prompts of all steps, in order."""
         recipe, tasks = self.recipe(), self.tasks()
-        return [str(ask(task, chat=False)) for i in range(self.steps) for task in recipe.propose(tasks, i + 1, 0)]
+        return [str(ask(task, chat=False)) for i in range(self.steps) for task in batch(tasks.practice, i + 1, recipe.prompts, 0)]
 
     def completions(self, tokenizer: Any) -> list[list[tuple[tuple[int, ...], tuple[int, ...]]]]:
         """For each step, `prompts` x `samples` rows of prompt ids and exactly `tokens` completion ids: other sums, told on."""

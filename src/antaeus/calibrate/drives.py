@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from antaeus.recipes.base import Recipe
 from antaeus.recipes.rlvr import RLVR
+from antaeus.recipes.round import Round
 from antaeus.recipes.ttrl import TTRL
-from antaeus.types import Group, Source, TaskSet, Vault, Verdict
+from antaeus.types import Group, Source, TaskSet, Verdict
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Certain(Recipe):
     rung: ClassVar[int] = 4
     source: ClassVar[Source] = Source.SELF
 
-    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
+    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         return [[Verdict(-fmean(a.entropies), Source.SELF) for a in group.attempts] for group in groups]
 
 
@@ -35,7 +36,7 @@ class Lengthy(Recipe):
     rung: ClassVar[int] = 4
     source: ClassVar[Source] = Source.SELF
 
-    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
+    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         return [[Verdict(float(len(a.ids)), Source.SELF) for a in group.attempts] for group in groups]
 
 

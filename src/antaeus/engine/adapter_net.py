@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from antaeus.engine.adapter_plans import Example
 from antaeus.engine.forward import Context, Ids, Net, common_beginning, pad
-from antaeus.engine.update import _logp, chunk
+from antaeus.engine.update import chunk, logprobs_of
 from antaeus.errors import UserError
 
 Pair = tuple[Tensor, Tensor]
@@ -152,7 +152,7 @@ def backward(net: AdaptedNet, rows: Sequence[Row]) -> Tensor:
     losses, slopes = [], []
     for state, target, weight in zip(states.split(size), *each, strict=True):
         leaf = state.detach().requires_grad_()
-        loss = -weight * _logp(net, leaf, target, 1.0)
+        loss = -weight * logprobs_of(net.logits(leaf).float(), target)
         loss.sum().backward()
         losses.append(loss.detach())
         slopes.append(leaf.grad)

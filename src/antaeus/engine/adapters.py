@@ -27,7 +27,7 @@ from antaeus.engine.base import Sampling, Scores
 from antaeus.engine.decode import decode
 from antaeus.engine.local import LocalEngine, _read
 from antaeus.engine.memory import halving
-from antaeus.engine.update import SMALLEST, micro_batches, token_statistics
+from antaeus.engine.update import SMALLEST, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Prompt
 
@@ -106,10 +106,8 @@ class Adapters:
         scores: dict[int, Scores] = {}
         with self._at_work(who) as net:
             for batch in micro_batches(seated, self.engine._tokens_that_fit()):
-                logp, entropy = token_statistics(net, [(seated[i].prompt_ids, seated[i].ids) for i in batch], temperature)
-                sizes = [len(seated[i].ids) for i in batch]
-                for i, p, h in zip(batch, logp.split(sizes), entropy.split(sizes), strict=True):
-                    scores[i] = Scores(tuple(p.tolist()), tuple(h.tolist()))
+                rows = [(seated[i].prompt_ids, seated[i].ids) for i in batch]
+                scores.update(zip(batch, scores_of(net, rows, temperature), strict=True))
         return [scores[i] for i in range(len(attempts))]
 
     def save(self, i: int, folder: Path) -> None:

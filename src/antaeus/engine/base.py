@@ -1,4 +1,4 @@
-"""The seam to heavy machinery: five verbs, and the plain records that cross them.
+"""The seam to heavy machinery: a few verbs, and the plain records that cross them.
 
 A recipe, the loop and the guard know this file and nothing else of the engine. Everything that crosses is a frozen record of
 numbers, strings and tuples, so that a replica in another process or on another machine can stand in.
@@ -7,6 +7,7 @@ numbers, strings and tuples, so that a replica in another process or on another 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -28,7 +29,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """One optimiser step. Formulas and sources: `engine/losses.py`.
+    """One optimiser step. Formulas and sources: `engine/losses.py`. `entropy` weighs the tokens' entropies in the loss: above 0 they are
+    lowered (EM-FT), below 0 kept up (a bonus); that is the direct part of the gradient alone.
 
     `aggregate`: "token" = mean over all completion tokens of the batch (DAPO, verl); "sequence" = mean over completions of
     each one's token mean (GRPO as published); "constant" = sum over tokens / (completions x `max_tokens`) (Dr.GRPO).
@@ -39,6 +41,7 @@ class Update:
     clip_high: float = 0.2
     dual_clip: float = 3.0
     kl: float = 0.0
+    entropy: float = 0.0
     aggregate: Literal["token", "sequence", "constant"] = "token"
     max_tokens: int = 256
     temperature: float = 1.0
@@ -47,10 +50,12 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Per-token log-probabilities and entropies (nats) of an attempt's own tokens under some weights."""
+    """Statistics (nats) of an attempt's own tokens under some weights, one a token: log-probability; entropy of the next-token
+    distribution p; certainty KL(uniform || p) (Intuitor, 2505.19590)."""
 
     logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
+    certainties: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,8 @@ class Trained:
     tokens: int
 
 
-Weights = Literal["policy", "reference"]
+Weights = Literal["policy", "reference", "average"]
+"""The weights that learn; those the engine was opened with; those that follow the policy, see `Engine.follow`."""
 
 
 class Engine(Protocol):
@@ -78,6 +84,10 @@ class Engine(Protocol):
         """The exact text the model sees for `prompt`."""
         ...
 
+    def encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids of `prompt`, and of `text` as a completion of it with the end token behind: what a demonstration consists of."""
+        ...
+
     def sample(self, prompts: Sequence[tuple[str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
         """`how.n` attempts for each (task id, prompt), in order. Attempt i of a task depends on (`seed`, task id, i) alone."""
         ...
@@ -88,6 +98,14 @@ class Engine(Protocol):
 
     def train(self, lessons: Sequence[Lesson], how: Update) -> Trained:
         """One optimiser step on `lessons`. Lessons without advantage still count in the normalisation, but cost nothing."""
+        ...
+
+    def follow(self, share: float) -> None:
+        """Move the "average" weights, at first the reference, by `share` of the way to the policy; 1 = all of it."""
+        ...
+
+    def trial(self) -> AbstractContextManager[None]:
+        """What is trained inside the block is thrown away at its end: weights and optimiser are what they were, to the bit."""
         ...
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:

@@ -16,7 +16,7 @@ from antaeus.engine.checks import reason
 from antaeus.engine.decode import Stops, decode
 from antaeus.engine.forward import Net
 from antaeus.engine.quiet import quiet
-from antaeus.engine.update import Learner, micro_batches, token_statistics
+from antaeus.engine.update import Learner, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Lesson, Prompt
 
@@ -26,13 +26,18 @@ MAX_ROWS, MAX_TOKENS = 512, 4096
 
 
 class LocalEngine:
-    """`Engine` over one model in this process. `lora` is the adapter's rank, 0 = all weights are trained."""
+    """`Engine` over one model in this process. `lora` is the adapter's rank, 0 = the model's own weights are trained: all, or with
+    `part` "norms" those of its normalisation layers alone."""
 
-    def __init__(self, model: str, *, device: str | None = None, dtype: str | None = None, lora: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, model: str, *, device: str | None = None, dtype: str | None = None, lora: int = 0, part: str = "all", seed: int = 0
+    ) -> None:
         where, kind = models.device_and_dtype(device, dtype)
         causal, self.tokenizer = models.load(model, dtype=kind, device=where)
         causal.eval()  # no dropout anywhere: the policy that learns is the policy that was sampled
         self.peft = _with_lora(causal, models.resolve(model), lora, seed) if lora else None
+        if part == "norms" and not lora:
+            models.freeze_all_but_norms(causal)
         self.model = causal
         self.net = Net(causal)
         if self.net.device.type == "cpu":
@@ -43,10 +48,11 @@ class LocalEngine:
         self.learner: Learner | None = None
         self._trainable = {n: p for n, p in causal.named_parameters() if p.requires_grad}
         self._reference = {n: p.detach().clone() for n, p in self._trainable.items()}
+        self._average: dict[str, torch.Tensor] | None = None  # float32; None = the reference
         self._eos = _end_tokens(causal, self.tokenizer)
         self._stops: dict[tuple[str, ...], Stops] = {}
 
-    # --- the five verbs -------------------------------------------------------------------------------------------------
+    # --- the verbs ------------------------------------------------------------------------------------------------------
 
     def sample(self, prompts: Sequence[tuple[str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
         ids = [(task, self._ids(task, prompt, how.max_tokens)) for task, prompt in prompts]
@@ -55,23 +61,37 @@ class LocalEngine:
 
     @torch.inference_mode()
     def score(self, attempts: Sequence[Attempt], *, weights: Weights = "policy", temperature: float = 1.0) -> list[Scores]:
-        scores: list[Scores | None] = [None] * len(attempts)
+        scores: dict[int, Scores] = {}
         with self._weights(weights):
             for batch in micro_batches(attempts, self._tokens_that_fit()):
                 rows = [(attempts[i].prompt_ids, attempts[i].ids) for i in batch]
-                logp, entropy = token_statistics(self.net, rows, temperature)
-                sizes = [len(ids) for _, ids in rows]
-                for i, p, h in zip(batch, logp.split(sizes), entropy.split(sizes), strict=True):
-                    scores[i] = Scores(tuple(p.tolist()), tuple(h.tolist()))
-        return [s for s in scores if s is not None]
+                scores.update(zip(batch, scores_of(self.net, rows, temperature), strict=True))
+        return [scores[i] for i in range(len(attempts))]
 
     def train(self, lessons: Sequence[Lesson], how: Update) -> Trained:
         return self._learner().step(lessons, how, self._tokens_that_fit())
+
+    @torch.no_grad()
+    def follow(self, share: float) -> None:
+        start = self._average or self._reference
+        self._average = {n: start[n].float().lerp(p.float(), share) for n, p in self._trainable.items()}
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        kept, learner = {n: p.detach().clone() for n, p in self._trainable.items()}, self.learner
+        self._use(None)
+        try:
+            yield
+        finally:
+            self._put(kept)
+            self._use(learner)
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:
         if resumable:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(self._learner().state(), folder / "learner.safetensors")
+            if self._average:
+                save_file(self._average, folder / "average.safetensors")
             return
         with quiet():
             (self.peft or self.model).save_pretrained(str(folder), safe_serialization=True)
@@ -82,13 +102,11 @@ class LocalEngine:
         if resumable and folder is not None:
             file, learner = folder / "learner.safetensors", self._learner()
             learner.restore(_expect(file, _read(file), {k: v for k, v in learner.state().items() if k.endswith("master")}))
+            average = folder / "average.safetensors"
+            self._average = _expect(average, _read(average), self._trainable) if average.exists() else None
             return
-        values = self._reference if folder is None else self._stored(folder)
-        for name, p in self._trainable.items():
-            p.copy_(values[name])
-        if self.learner is not None:  # its masters and moments belong to other weights
-            self.learner.close()
-            self.learner = None
+        self._put(self._reference if folder is None else self._stored(folder))
+        self._use(None)  # masters and moments belong to other weights
 
     # --- what they stand on ---------------------------------------------------------------------------------------------
 
@@ -103,6 +121,10 @@ class LocalEngine:
         except Exception as err:  # a template is a program of somebody else and refuses what it likes, system turns above all
             roles = ", ".join(turn["role"] for turn in turns)
             raise UserError(f"the model's chat template refuses turns of {roles} ({reason(err)}); change the prompts") from err
+
+    def encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        return self._ids("to learn from", prompt, len(ids) + 1), (*ids, *sorted(self._eos)[:1])
 
     def _ids(self, task: str, prompt: Prompt, max_tokens: int) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(self.render(prompt), add_special_tokens=isinstance(prompt, str)))
@@ -120,6 +142,20 @@ class LocalEngine:
             self._stops[strings] = Stops(self.tokenizer, self._eos, strings)
         return self._stops[strings]
 
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Take these as the policy's weights."""
+        for name, p in self._trainable.items():
+            p.copy_(values[name])
+
+    def _use(self, learner: Learner | None) -> None:
+        """Let `learner` be the one that gathers gradients; None: a new one, once there is something to learn."""
+        if self.learner is not None:
+            self.learner.close()
+        if learner is not None:
+            learner.listen()
+        self.learner = learner
+
     def _learner(self) -> Learner:
         if self.learner is None:
             self.learner = Learner(self.net, list(self._trainable.values()))
@@ -127,12 +163,13 @@ class LocalEngine:
 
     @contextmanager
     def _weights(self, which: Weights) -> Iterator[None]:
-        """Compute with the reference's weights inside the block, without copying any."""
+        """Compute with the weights asked for inside the block."""
         mine = {n: p.data for n, p in self._trainable.items()}
+        other = self._average or self._reference if which == "average" else self._reference
         try:
-            if which == "reference":
+            if which != "policy":
                 for n, p in self._trainable.items():
-                    p.data = self._reference[n]
+                    p.data = other[n].to(p.dtype)  # the reference itself is of that type and not copied
             yield
         finally:
             for n, p in self._trainable.items():

@@ -161,6 +161,17 @@ def _adapted(folder: Path, dtype: torch.dtype, say: Say, above: tuple[Path, ...]
     return merged, tokenizer
 
 
+def freeze_all_but_norms(lm: PreTrainedModel) -> None:
+    """Leave only the scales and shifts of normalisation layers trainable (TENT, 2006.10726). Raises `UserError` where there are none."""
+    norms = {
+        id(p) for module in lm.modules() if "norm" in type(module).__name__.lower() for p in module.parameters(recurse=False)
+    }
+    if not norms:
+        raise UserError("part=norms: the model has no normalisation layers with weights of their own; take part=all or lora=16")
+    for p in lm.parameters():
+        p.requires_grad_(id(p) in norms)
+
+
 def _onto(lm: Any, device: torch.device | str) -> PreTrainedModel:
     import torch
 

@@ -8,13 +8,14 @@ Weights compute in the model's data type (bfloat16 where that is fast); the opti
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from antaeus.engine.base import Trained, Update
+from antaeus.engine.base import Scores, Trained, Update
 from antaeus.engine.draw import statistics
 from antaeus.engine.forward import Net, pad
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
@@ -35,15 +36,21 @@ def chunk(net: Net) -> int:
 
 
 @torch.inference_mode()
-def token_statistics(net: Net, rows: Sequence[Row], temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of all completion tokens, both [N] float32, row after row."""
+def token_statistics(net: Net, rows: Sequence[Row], temperature: float) -> Tensor:
+    """Log-probabilities, entropies and certainties of all completion tokens, [3, N] float32, row after row."""
     parts = []
     for h, y in zip(*(t.split(chunk(net)) for t in _states(net, rows)), strict=True):
         logits = net.logits(h).float() / temperature
         _, lse, entropy = statistics(logits)
-        parts.append(torch.stack([logits.gather(-1, y[:, None]).squeeze(-1) - lse, entropy]))
-    logp, entropy = torch.cat(parts, 1)
-    return logp, entropy
+        certainty = lse - logits.mean(-1) - math.log(logits.shape[-1])
+        parts.append(torch.stack([logits.gather(-1, y[:, None]).squeeze(-1) - lse, entropy, certainty]))
+    return torch.cat(parts, 1)
+
+
+def scores_of(net: Net, rows: Sequence[Row], temperature: float) -> list[Scores]:
+    """The same, row by row."""
+    found = token_statistics(net, rows, temperature).split([len(ids) for _, ids in rows], 1)
+    return [Scores(*(tuple(statistic.tolist()) for statistic in row)) for row in found]
 
 
 def _states(net: Net, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
@@ -62,9 +69,15 @@ def _states(net: Net, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     return states[index[real]], ids[real]
 
 
-def _logp(net: Net, hidden: Tensor, ids: Tensor, temperature: float) -> Tensor:
-    logits = net.logits(hidden).float()
-    return -torch.nn.functional.cross_entropy(logits if temperature == 1 else logits / temperature, ids, reduction="none")
+def logprobs_of(logits: Tensor, ids: Tensor) -> Tensor:
+    """The log-probability of each of `ids` [N] under `logits` [N, V], differentiable; [N]."""
+    return -torch.nn.functional.cross_entropy(logits, ids, reduction="none")
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """Of each row of logits [N, V], in nats, differentiable; [N]."""
+    logp = logits.log_softmax(-1)
+    return -(logp.exp() * logp).sum(-1)
 
 
 class Learner:
@@ -75,8 +88,7 @@ class Learner:
         self.params = params
         self.masters = [p.detach().float().clone() for p in self.params]
         self.adam = torch.optim.AdamW(self.masters, lr=0.0, weight_decay=0.0, fused=True)
-        pairs = zip(self.params, self.masters, strict=True)
-        self._hooks = [p.register_post_accumulate_grad_hook(_into(master)) for p, master in pairs]
+        self.listen()
 
     def step(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> Trained:
         """Accumulate the gradient over micro-batches of at most `max_tokens` tokens, clip it, and take one step."""
@@ -100,7 +112,7 @@ class Learner:
         """Add the gradient of the batch's loss to the masters. Returns the loss, the share of clipped tokens, the mean k3."""
         lengths = torch.tensor([len(lesson.ids) for lesson in lessons])
         weights = token_weights(lengths, how).split(lengths.tolist())
-        active = [i for i, lesson in enumerate(lessons) if lesson.advantage or how.kl]
+        active = [i for i, lesson in enumerate(lessons) if lesson.advantage or how.kl or how.entropy]
         totals = torch.zeros(3)
         for rows in micro_batches([lessons[i] for i in active], max_tokens):
             batch = [lessons[active[i]] for i in rows]
@@ -123,10 +135,13 @@ class Learner:
     def _chunk(self, hidden: Tensor, ids: Tensor, columns: Tensor, how: Update) -> Tensor:
         """Backpropagate the loss of these tokens to their hidden states [N, D] and to the head."""
         weight, advantage, old, has_old, ref, has_ref = columns
-        logp = _logp(self.net, hidden, ids, how.temperature)
+        logits = self.net.logits(hidden).float()
+        logits = logits if how.temperature == 1 else logits / how.temperature
+        logp = logprobs_of(logits, ids)
         loss, clipped = clipped_surrogate(logp, _given(old, has_old, logp), advantage, how)
         kl = k3(logp, _given(ref, has_ref, logp))
-        total = (weight * (loss + how.kl * kl)).sum()
+        direct = how.entropy * _entropy(logits) if how.entropy else 0.0
+        total = (weight * (loss + how.kl * kl + direct)).sum()
         total.backward()
         return torch.stack([total.detach(), clipped.sum(), kl.detach().sum()]).cpu()
 
@@ -148,6 +163,11 @@ class Learner:
             own = {k: tensors[f"{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{i}.{k}" in tensors}
             self.adam.state[m] = {k: v.to(m.device, copy=True) for k, v in own.items()}
         self.publish()
+
+    def listen(self) -> None:
+        """Gather the parameters' gradients from now on."""
+        pairs = zip(self.params, self.masters, strict=True)
+        self._hooks = [p.register_post_accumulate_grad_hook(_into(master)) for p, master in pairs]
 
     def close(self) -> None:
         """Stop listening to the parameters' gradients."""
@@ -187,7 +207,8 @@ def micro_batches(lessons: Sequence[Lesson | Attempt], max_tokens: int) -> Itera
 def _columns(lessons: Sequence[Lesson]) -> Iterator[Tensor]:
     """Per token, [N] float32: advantage; the sampler's log-probability, and 1 where the lesson has it; the reference's likewise."""
     lengths = [len(lesson.ids) for lesson in lessons]
-    yield torch.tensor([lesson.advantage for lesson in lessons]).repeat_interleave(torch.tensor(lengths))
+    told = zip((lesson.advantage for lesson in lessons), lengths, strict=True)
+    yield torch.tensor([x for a, n in told for x in (a if isinstance(a, tuple) else (a,) * n)])
     for rows in ([lesson.logprobs for lesson in lessons], [lesson.ref_logprobs for lesson in lessons]):
         yield torch.tensor([x for row, n in zip(rows, lengths, strict=True) for x in row or (0.0,) * n])
         yield torch.tensor([float(row is not None) for row, n in zip(rows, lengths, strict=True) for _ in range(n)])

@@ -17,7 +17,8 @@ from antaeus.types import Attempt
 PROBES = 64  # completions
 STRETCH = 8  # tokens: the probability of a longer completion is taken to that of so many of its tokens, or it would be 0
 BASE = "base"
-NEAR = 0.05  # root mean square in nats; the same weights in bfloat16 differ by some thousandths with the number of threads
+NEAR = 0.05  # root mean square in nats; the same weights in bfloat16 differ by some thousandths with the number of threads,
+SAME = 0.01  # so that what is nearer than this may be the same
 
 Fingerprint = list[float]
 """The policy's log-probabilities of the probe's tokens, in nats, rounded to 1e-4."""
@@ -66,7 +67,7 @@ class Registry:
         apart = {name: math.dist(found, known) / len(found) ** 0.5 for name, known in self.versions.items()}
         own = apart.get(version, float("inf"))
         nearest = min(apart, key=lambda name: apart[name])
-        if own > NEAR or apart[nearest] < own:
+        if own > NEAR or apart[nearest] < own - SAME:
             raise WrongWeights(
                 f"the weights at work are not {version}: their fingerprint is {own:.3g} nats from {version}'s and {apart[nearest]:.3g} "
                 f"from {nearest}'s; the version's folder was changed, or another was loaded"

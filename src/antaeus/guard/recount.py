@@ -24,7 +24,7 @@ def counting(record: Record) -> Iterator[Finding]:
         )
     sampled: dict[int, int] = {}
     for line in record.attempts:
-        if line["set"] == "practice":
+        if line["set"] in ("practice", "survey"):
             sampled[line["round"]] = sampled.get(line["round"], 0) + sum(a["tokens"] for a in line["attempts"])
     total = 0
     for event in record.events:

@@ -11,9 +11,12 @@ from antaeus.engine.base import Engine, Sampling, Scores, Update
 from antaeus.learn.advantages import ADVANTAGES
 from antaeus.learn.policy_gradient import lessons
 from antaeus.propose.batch import batch
+from antaeus.recipes.round import Round
 from antaeus.solve.rollout import rollout
-from antaeus.types import Group, Lesson, Practice, Source, TaskSet, Vault, Verdict
+from antaeus.types import Group, Lesson, Practice, Source, Task, TaskSet, Verdict
 from antaeus.verify.controls import CONTROLS
+
+Reference = Sequence[Sequence[Scores]] | None
 
 
 def knob(default: Any, about: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
@@ -29,6 +32,8 @@ class Recipe:
     title: ClassVar[str]  # one line for `antaeus list`
     rung: ClassVar[int]  # of the ladder of letting go, see docs/architecture.md
     source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
+    contrast: ClassVar[bool] = True  # it learns from attempts at one prompt that differ in score
+    inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     prompts: int = knob(16, "practice prompts a round", low=1)
@@ -48,35 +53,47 @@ class Recipe:
         "none", "replace the verdicts: " + "; ".join(f"{k} = {v}" for k, v in CONTROLS.items()), choices=tuple(CONTROLS)
     )
 
-    def propose(self, tasks: TaskSet, round: int, seed: int) -> list[Practice]:
+    @property
+    def sources(self) -> frozenset[Source]:
+        """Of its verdicts, where they may have several."""
+        return frozenset({self.source})
+
+    def refuse(self, tasks: TaskSet, engine: Engine) -> None:
+        """Raises `UserError`, before anything runs, where model or tasks lack what the recipe needs; it names a recipe that would do."""
+
+    def propose(self, round: Round) -> list[Practice]:
         """The practice tasks of a round."""
-        return batch(tasks.practice, round, self.prompts, seed)
+        return batch(round.tasks.practice, round.number, self.prompts, round.seed)
 
-    def solve(self, engine: Engine, practice: Sequence[Practice], tasks: TaskSet, seed: str) -> list[Group]:
+    def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
         """Attempts at them."""
-        return rollout(engine, practice, self.sampling(tasks), seed=seed, read=tasks.extract)
+        return rollout(round.engine, practice, self.sampling(round.tasks), seed=round.draw, read=round.tasks.extract)
 
-    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
-        """One verdict an attempt. `vault` is empty unless the recipe's source is GROUND."""
+    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
+        """One verdict an attempt."""
         raise NotImplementedError
 
     def learn(
-        self, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Sequence[Sequence[Scores]] | None
+        self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
     ) -> list[Lesson]:
-        """What the engine trains on. `reference` is there where `kl` is above 0."""
+        """What the engine trains on. `reference` is there where `kl` is above 0: the reference's statistics of every attempt."""
         return lessons(
             groups, verdicts, ADVANTAGES[self.advantage],
             reference=reference, kl_in_reward=self.kl if self.kl_in == "reward" else 0.0, off_policy=self.updates > 1,
         )  # fmt: skip
 
+    def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
+        """Attempts at sealed tasks, `how.n` each, at anchors and exam: where `inference` is set, in the recipe's own way."""
+        return rollout(engine, tasks, how, seed=seed, read=read)
+
     def sampling(self, tasks: TaskSet) -> Sampling:
         return Sampling(self.samples, tasks.max_tokens, self.temperature, self.top_p, stop=tasks.stop)
 
-    def update(self, round: int, tasks: TaskSet) -> Update:
-        """The optimiser step of a round (1, 2, ... `rounds`)."""
-        done = (round - 1) / self.rounds
+    def update(self, round: Round) -> Update:
+        """The optimiser step of a round."""
+        done = (round.number - 1) / self.rounds
         factor = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
         return Update(
             lr=self.lr * factor, clip_low=self.clip_low, clip_high=self.clip_high, kl=self.kl if self.kl_in == "loss" else 0.0,
-            aggregate=self.aggregate, max_tokens=tasks.max_tokens, temperature=self.temperature,  # type: ignore[arg-type]
+            aggregate=self.aggregate, max_tokens=round.tasks.max_tokens, temperature=self.temperature,  # type: ignore[arg-type]
         )  # fmt: skip

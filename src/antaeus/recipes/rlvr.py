@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from antaeus.recipes.base import Recipe
-from antaeus.types import Group, Source, Vault, Verdict
+from antaeus.recipes.round import Round
+from antaeus.types import Group, Source, Verdict
 from antaeus.verify.ground import ground
 
 
@@ -33,5 +34,5 @@ class RLVR(Recipe):
     rung: ClassVar[int] = 0
     source: ClassVar[Source] = Source.GROUND
 
-    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
-        return [ground(group, vault) for group in groups]
+    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
+        return [ground(group, round.vault) for group in groups]

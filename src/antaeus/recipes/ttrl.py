@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from antaeus.engine.base import Engine, Scores
+from antaeus.engine.base import Sampling
 from antaeus.errors import UserError
-from antaeus.recipes.base import Recipe, knob
-from antaeus.solve.rollout import rollout
-from antaeus.types import Group, Lesson, Practice, Source, TaskSet, Vault, Verdict
+from antaeus.recipes.base import Recipe, Reference, knob
+from antaeus.recipes.round import Round
+from antaeus.types import Group, Lesson, Source, TaskSet, Verdict
 from antaeus.verify.vote import majority
 
 
@@ -48,17 +48,15 @@ class TTRL(Recipe):
                 f"votes={self.votes} is below samples={self.samples}: the attempts learned from are some of those that vote"
             )
 
-    def solve(self, engine: Engine, practice: Sequence[Practice], tasks: TaskSet, seed: str) -> list[Group]:
-        how = replace(self.sampling(tasks), n=self.votes or self.samples)
-        return rollout(engine, practice, how, seed=seed, read=tasks.extract)
+    def sampling(self, tasks: TaskSet) -> Sampling:
+        return replace(super().sampling(tasks), n=self.votes or self.samples)
 
-    def verify(self, groups: Sequence[Group], vault: Vault) -> list[list[Verdict]]:
+    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         return [majority(group, self.agreement) for group in groups]
 
     def learn(
-        self, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Sequence[Sequence[Scores]] | None
+        self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
     ) -> list[Lesson]:
         kept = [replace(group, attempts=group.attempts[: self.samples]) for group in groups]
-        return super().learn(
-            kept, [row[: self.samples] for row in verdicts], reference and [r[: self.samples] for r in reference]
-        )
+        rows = [row[: self.samples] for row in verdicts]
+        return super().learn(round, kept, rows, reference and [r[: self.samples] for r in reference])
