@@ -22,14 +22,12 @@ import torch
 from datasets import Dataset
 from gepa.core.state import GEPAState
 from helpers import lines, verdicts
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 from antaeus.adopt import alarms
 from antaeus.adopt.engine import TrainersModel
-from antaeus.adopt.gepa import SignificantGain, wealth
+from antaeus.adopt.gepa import SignificantGain
 from antaeus.adopt.leaks import refuse_leaks
 from antaeus.adopt.transformers import GuardCallback
 from antaeus.adopt.trl import majority_reward, reward, rows
@@ -514,14 +512,6 @@ def test_too_few_or_shared_or_failed_instances():
     assert not decided and "failed" in why  # evidence that lacks a quarter of its pairs is none
     with pytest.raises(UserError, match="from 0 to 1"):
         accepts(lambda part, p: [5.0] * len(part))
-
-
-@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), max_size=7))
-def test_wealth_is_a_fair_game(done):
-    """Given any past, a coin's next step leaves the expected wealth as it is; losses first or last, the order is all the same."""
-    now = wealth(done)
-    assert (wealth([*done, 1.0]) + wealth([*done, -1.0])) / 2 == pytest.approx(now)
-    assert wealth([*done, 0.0]) == pytest.approx(now) == wealth(done[::-1])
 
 
 # --- verl

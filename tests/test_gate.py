@@ -116,6 +116,15 @@ def test_one_step_of_the_e_process_is_fair(weights):
     assert p @ [stats.e_value([0.3, v]) for v in values] == pytest.approx(stats.e_value([0.3]))
 
 
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), max_size=7))
+def test_the_e_process_is_a_fair_game(done):
+    """Given any past, a coin's next step leaves the expected wealth as it is; losses first or last, the order is all the same."""
+    now = stats.e_value(done)
+    assert (stats.e_value([*done, 1.0]) + stats.e_value([*done, -1.0])) / 2 == pytest.approx(now)
+    assert stats.e_value([*done, 0.0]) == pytest.approx(now) == stats.e_value(done[::-1])
+
+
 @pytest.mark.parametrize("kind", ["even", "many small gains, few great losses"])
 def test_looking_after_every_task_errs_no_more_than_alpha(kind):
     """Ville's inequality at alpha 0.1, 4,000 streams of 300 tasks. The plain test, repeated, errs far more on the same streams."""

@@ -12,31 +12,20 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from antaeus.errors import UserError
 from antaeus.overlap import Index
+from antaeus.stats import e_value
 
 CHUNK = 8  # pairs evaluated between two looks at the evidence
-GRID = [(i + 0.5) / 20 for i in range(20)]
-
-
-def wealth(differences: Iterable[float]) -> float:
-    """What a gambler has who began with 1 and bets on gains: the mean over lambda of prod(1 + lambda d), each d in [-1, 1].
-
-    Where no d is expected to be above 0 given those before it, this is a non-negative supermartingale: it ever reaches 1 / alpha with
-    probability alpha at most (Ville), so one may look after every pair (Waudby-Smith and Ramdas 2024, section 4).
-    """
-    paths = [0.0] * len(GRID)
-    for d in differences:
-        paths = [path + math.log1p(bet * d) for path, bet in zip(paths, GRID, strict=True)]
-    return sum(math.exp(min(path, 700.0)) for path in paths) / len(GRID)
 
 
 class SignificantGain:
     """`gepa.strategies.acceptance.AcceptanceCriterion`. Test k = 1, 2, ... of a run has the error alpha / (k (k + 1)), which adds up to
-    `alpha`: the chance that a run of any length accepts a candidate no better than its parent.
+    `alpha`: the chance that a run of any length accepts a candidate no better than its parent. One may look after every pair
+    (`antaeus.stats.log_wealth`).
 
     `adapter` is GEPA's, its scores in [0, 1] (None or NaN: the evaluation failed, the pair does not count); `heldout` are instances as
     in `trainset`. Each test evaluates parent and candidate on `heldout`, in a random order, until it accepts or all is used; GEPA's
@@ -49,7 +38,7 @@ class SignificantGain:
         self, adapter: Any, heldout: Sequence[Any], *, trainset: Sequence[Any] = (), alpha: float = 0.05, seed: int = 0
     ) -> None:
         self.adapter, self.heldout, self.alpha, self.seed = adapter, list(heldout), alpha, seed
-        if wealth([1.0] * len(self.heldout)) < 2 / alpha:
+        if e_value([1.0] * len(self.heldout)) < 2 / alpha:
             raise UserError(
                 f"{len(self.heldout)} held-out instances are too few to accept anything at alpha = {alpha}: give 30 or more"
             )
@@ -87,7 +76,7 @@ class SignificantGain:
             pairs = [(b, a) for b, a in zip(before, after, strict=True) if _known(b) and _known(a)]
             gains += [a - b for b, a in pairs]
             infra += len(part) - len(pairs)
-            if (reached := wealth(gains)) >= needed:
+            if (reached := e_value(gains)) >= needed:
                 break
         return gains, infra, reached
 
