@@ -19,6 +19,14 @@ from antaeus.guard.evidence import unfit
 from antaeus.reporting import page, wording
 from antaeus.types import Decision, Practice, SealBroken, Source, Verdict, to_json
 
+
+def agresti_min(wins, losses, n):
+    """The interval of a difference of paired shares by the formula of Agresti and Min (2005), half a count added to each cell."""
+    middle = (wins - losses) / (n + 2)
+    spread = 1.959964 * math.sqrt(((wins + losses + 1) - (wins - losses) ** 2 / (n + 2)) / (n + 2) ** 2)
+    return max(-1.0, middle - spread), min(1.0, middle + spread)
+
+
 # --- sign-flip test
 
 
@@ -29,7 +37,6 @@ def test_the_sign_flip_test_of_single_tries_is_mcnemars(wins, losses, same):
     for side in ("greater", "less", "two-sided"):
         expected = binomtest(wins, wins + losses, alternative=side).pvalue if wins + losses else 1.0
         assert stats.sign_flip(d, side) == pytest.approx(expected, rel=1e-9)
-    assert stats.sign_flip(d, "two-sided") == pytest.approx(stats.mcnemar(wins, losses), rel=1e-9)
 
 
 @settings(deadline=None, max_examples=50)
@@ -62,7 +69,7 @@ def test_the_order_of_tasks_does_not_change_the_exact_test(d, random):
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 200))
 def test_the_interval_of_differences_is_that_of_the_counts(wins, losses, same):
     d = [1.0] * wins + [-1.0] * losses + [0.0] * same
-    assert stats.difference_interval(d) == pytest.approx(stats.paired_interval(wins, losses, len(d)))
+    assert stats.difference_interval(d) == pytest.approx(agresti_min(wins, losses, len(d)) if d else (-1, 1), abs=1e-6)
 
 
 def test_the_interval_of_clusters_covers():
@@ -172,10 +179,10 @@ def test_a_failed_grading_is_no_zero():
 
 def test_single_tries_are_mcnemars_test():
     found = seen(12, 5)
-    assert found["p_value"] == pytest.approx(stats.mcnemar(12, 5)) and found["tries"] == 1
+    assert found["p_value"] == pytest.approx(binomtest(12, 17).pvalue) and found["tries"] == 1
     assert found["p_gain"] == pytest.approx(binomtest(12, 17, alternative="greater").pvalue)
     assert found["discordance"] == pytest.approx(17 / 77)
-    assert found["ci"] == pytest.approx(stats.paired_interval(12, 5, 77))
+    assert found["ci"] == pytest.approx(agresti_min(12, 5, 77), abs=1e-6)
     assert json.loads(to_json(found))["e_value"] == pytest.approx(stats.e_value([1.0] * 12 + [-1.0] * 5 + [0.0] * 60))
 
 

@@ -22,10 +22,10 @@ from antaeus.verify.vote import majority
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(0, 0), (1, 0), (5, 1), (12, 12), (40, 3)])
-def test_mcnemar_is_the_exact_binomial_sum(wins, losses):
+def test_the_test_of_single_tries_is_the_exact_binomial_sum(wins, losses):
     n, k = wins + losses, min(wins, losses)
     tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
-    assert stats.mcnemar(wins, losses) == pytest.approx(min(1.0, 2 * tail) if n else 1.0)
+    assert stats.sign_flip([1.0] * wins + [-1.0] * losses, "two-sided") == pytest.approx(min(1.0, 2 * tail) if n else 1.0)
 
 
 def test_wilson_interval_by_hand():
@@ -36,7 +36,7 @@ def test_wilson_interval_by_hand():
     assert stats.proportion_interval(0, 0) == (0.0, 1.0)
 
 
-def test_paired_interval_covers():
+def test_the_interval_of_single_tries_covers():
     """About 95 % of intervals hold the true difference, by exact enumeration of a multinomial with few changes."""
     n, p_win, p_loss, covered = 40, 0.10, 0.04, 0.0
     for w in range(n + 1):
@@ -44,7 +44,7 @@ def test_paired_interval_covers():
             same = n - w - lo
             chance = math.factorial(n) / math.factorial(w) / math.factorial(lo) / math.factorial(same)
             chance *= p_win**w * p_loss**lo * (1 - p_win - p_loss) ** same
-            low, high = stats.paired_interval(w, lo, n)
+            low, high = stats.difference_interval([1.0] * w + [-1.0] * lo + [0.0] * same)
             covered += chance * (low <= p_win - p_loss <= high)
     assert 0.93 < covered < 0.985
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, fisher_exact
+from scipy.stats import fisher_exact
 
 Array = NDArray[np.float64]
 FINEST = 1000  # the grid on which differences without a common denominator are tested
@@ -34,12 +34,6 @@ def proportion_interval(correct: float, n: int, level: float = 0.95) -> tuple[fl
     return max(0.0, (middle - spread) / (1 + z * z / n)), min(1.0, (middle + spread) / (1 + z * z / n))
 
 
-def mcnemar(wins: int, losses: int) -> float:
-    """Exact two-sided p-value of McNemar's test: `wins` items went wrong -> right, `losses` right -> wrong. 1 where none changed."""
-    changed = wins + losses
-    return float(binomtest(wins, changed).pvalue) if changed else 1.0
-
-
 def unequal(failed: int, of: int, other: int, of_other: int) -> float:
     """Fisher's exact two-sided p-value that two shares are the same: failed / of and other / of_other."""
     return float(fisher_exact([[failed, of - failed], [other, of_other - other]])[1])  # type: ignore[index]
@@ -55,23 +49,14 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 # --- paired differences, looked at once ---------------------------------------------------------------------------------
 
 
-def paired_interval(wins: int, losses: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the difference of two paired shares, (wins - losses) / n: Wald's with half a count added to each of the four
-    cells (Agresti and Min 2005), which keeps its coverage where few items change. n counts all pairs."""
-    return _interval(wins - losses, wins + losses, n, level)
-
-
 def difference_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean paired difference, one a task; `paired_interval` where each is -1, 0 or 1."""
-    return _interval(sum(differences), sum(d * d for d in differences), len(differences), level)
-
-
-def _interval(total: float, squares: float, n: int, level: float) -> tuple[float, float]:
-    """Wald's interval of a mean, from n differences and four halves of one: of 1, of -1, and two of 0."""
-    if n == 0:
+    """Interval of the mean paired difference, one a task: Wald's, from n differences and four halves of one: of 1, of -1, and two
+    of 0. Where each is -1, 0 or 1, it is that of Agresti and Min (2005), which keeps its coverage where few items change."""
+    if not differences:
         return -1.0, 1.0
-    middle = total / (n + 2)
-    spread = _quantile((1 + level) / 2) * math.sqrt(max(0.0, (squares + 1) / (n + 2) - middle**2) / (n + 2))
+    n, squares = len(differences) + 2, sum(d * d for d in differences) + 1
+    middle = sum(differences) / n
+    spread = _quantile((1 + level) / 2) * math.sqrt(max(0.0, squares / n - middle**2) / n)
     return max(-1.0, middle - spread), min(1.0, middle + spread)
 
 
