@@ -20,7 +20,7 @@ from antaeus.errors import UserError
 from antaeus.guard import seals as sealing
 from antaeus.guard.audit import audit, log_hashes
 from antaeus.guard.claims import claims, unbacked
-from antaeus.guard.descent import descends, distances, fingerprint
+from antaeus.guard.descent import descends, distances, weights_hash
 from antaeus.guard.findings import Finding, several, worst_first
 from antaeus.guard.leaks import SECRETS, clients, leaks
 from antaeus.guard.overlap import Fence, overlaps
@@ -565,8 +565,8 @@ def finished(tiny_folder, tmp_path_factory):
     api.run("rlvr", run_dir=path, rounds=3, prompts=4, samples=4, lr=1e-3, control="format", on_alarm="note", **how)
     tasks = load("add3", seed=0, n_practice=12, n_anchor=8, n_exam=12)
     before = seals(tasks)
-    kept = [{"id": "base", "sha256": fingerprint(tiny_folder)}]
-    kept += [{"id": folder.name, "sha256": fingerprint(folder)} for folder in (path / "versions").glob("r*")]
+    kept = [{"id": "base", "sha256": weights_hash(tiny_folder)}]
+    kept += [{"id": folder.name, "sha256": weights_hash(folder)} for folder in (path / "versions").glob("r*")]
     (path / "versions" / "sha256.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
     (path / "seals.json").write_text(json.dumps({"start": before, "end": seals(tasks), "logs": log_hashes(path)}))
     return path
@@ -736,7 +736,7 @@ def test_another_model_in_a_version_is_found_even_with_its_hash(copied, tiny_fol
     disturb(last(copied), 0.05)
     rewrite(
         copied / "versions" / "sha256.jsonl",
-        lambda v: v | {"sha256": fingerprint(last(copied))} if v["id"] == last(copied).name else v,
+        lambda v: v | {"sha256": weights_hash(last(copied))} if v["id"] == last(copied).name else v,
     )
     assert any("moved by" in f.sentence for f in audit(copied, tiny_folder))
 

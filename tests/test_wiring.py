@@ -217,7 +217,7 @@ def a_grader_that_changes_its_mind_decides_nothing(folder, patch):
     assert "different scores" in run(folder)["why"]
 
 
-@promise(sitting.descent, "fingerprint", lambda folder: "the same")
+@promise(sitting.descent, "weights_hash", lambda folder: "the same")
 def weights_edited_on_the_disk_do_not_sit_the_exam(folder, patch):
     real = sitting.sit
 

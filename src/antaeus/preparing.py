@@ -77,7 +77,7 @@ def refuse_spent_lineage(settings: RunConfig, tasks: TaskSet) -> None:
     """Raises `UserError` where the lineage could not judge what this run is to bring: better now than after learning."""
     if lineage := lineage_of(settings):
         custody = Custody(fetch(settings.model), seals.seals(tasks), dict)
-        to_come = Proposal("the version to come", descent.fingerprint(custody.base), custody.instruments)
+        to_come = Proposal("the version to come", descent.weights_hash(custody.base), custody.instruments)
         if why := lineage.refusal(to_come):
             raise UserError(why)
 

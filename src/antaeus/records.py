@@ -50,7 +50,7 @@ def keep(engine: Engine, run: RunDir, state: State, base: Path) -> None:
     state.registry.enter(engine, name)
     parent, path = (state.parent, f"versions/{name}") if round else (None, None)
     run.add_version(Version(name, parent, engine.kind, round, path, short(state.registry.versions[name])), engine.save)
-    state.hashes[name] = descent.fingerprint(run.version(name) if round else base)
+    state.hashes[name] = descent.weights_hash(run.version(name) if round else base)
     run.append("versions/sha256.jsonl", {"id": name, "sha256": state.hashes[name]})
 
 

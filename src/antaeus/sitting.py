@@ -155,7 +155,7 @@ def exam(
     """One version's attempts and verdicts at the exam of the run's tasks and of each other ability, by name of the task set."""
     watch("exam", {"version": name})
     folder = sealed.custody.base if name == BASE else run.version(name)
-    if descent.fingerprint(folder) != state.hashes[name]:
+    if descent.weights_hash(folder) != state.hashes[name]:
         raise WrongWeights(f"{folder}: its files are not those of version {name}: they were changed while the run lasted")
     engine.load(None if name == BASE else folder)
     state.registry.check(engine, name)

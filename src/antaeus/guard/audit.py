@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from antaeus.guard.claims import unbacked
-from antaeus.guard.descent import descends, fingerprint
+from antaeus.guard.descent import descends, weights_hash
 from antaeus.guard.findings import Finding, Severity, several, worst_first
+from antaeus.guard.fingerprint import BASE
 from antaeus.guard.leaks import leaks
 from antaeus.guard.overlap import RULE as CONTAMINATION
 from antaeus.guard.overlap import Fence
 from antaeus.guard.queries import probing
-from antaeus.guard.record import BASE, LOGS, RULE, Line, Record, attempt_name, prompt_of, read
+from antaeus.guard.record import LOGS, RULE, Line, Record, attempt_name, prompt_of, read
 from antaeus.guard.recount import counting, exam
 from antaeus.guard.seals import broken
 from antaeus.overlap import text_of
@@ -111,7 +112,7 @@ def ancestry(record: Record, base: Path | None) -> list[Finding]:
     if base is None:
         return [Finding("weights", "fatal", "the base model is not at hand, so nothing shows that the versions descend from it")]
     found = []
-    if (base / "config.json").is_file() and record.fingerprints.get(BASE) not in (None, fingerprint(base)):
+    if (base / "config.json").is_file() and record.hashes.get(BASE) not in (None, weights_hash(base)):
         found.append(Finding("weights", "fatal", "the base model is not the one that the run started from", str(base)))
     for line in record.lineage:
         if line["path"] and (record.path / line["path"]).is_dir():
@@ -145,9 +146,9 @@ def _written(fence: Fence, practice: Iterable[Line]) -> Iterator[tuple[str, str]
 
 
 def _as_saved(record: Record, name: str, folder: Path) -> Iterator[Finding]:
-    if name not in record.fingerprints:
+    if name not in record.hashes:
         yield Finding("weights", "fatal", "no hash was taken when it was saved", name)
-    elif record.fingerprints[name] != fingerprint(folder):
+    elif record.hashes[name] != weights_hash(folder):
         yield Finding("weights", "fatal", "its weights are not those that the run saved", name)
 
 

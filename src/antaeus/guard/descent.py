@@ -38,7 +38,7 @@ Tensors = dict[str, tuple[Path, int, dict[str, Any]]]
 """Name -> file, where its data begins, what the header says of the tensor."""
 
 
-def fingerprint(folder: Path) -> str:
+def weights_hash(folder: Path) -> str:
     """sha256 over names and contents of a folder's weights (*.safetensors) and config.json or adapter_config.json."""
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")])
     if not any(path.suffix == ".safetensors" for path in files):

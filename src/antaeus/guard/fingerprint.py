@@ -16,7 +16,7 @@ from antaeus.types import Attempt
 
 PROBES = 64  # completions
 STRETCH = 8  # tokens: the probability of a longer completion is taken to that of so many of its tokens, or it would be 0
-BASE = "base"
+BASE = "base"  # the version that a run starts from
 NEAR = 0.05  # root mean square in nats; the same weights in bfloat16 differ by some thousandths with the number of threads,
 SAME = 0.01  # so that what is nearer than this may be the same
 

@@ -13,14 +13,13 @@ from antaeus.guard.findings import Finding
 from antaeus.types import Message, Prompt, Source, Verdict
 
 RULE = "log"
-BASE = "base"
 LOGS = ("events.jsonl", "attempts.jsonl", "decisions.jsonl", "versions/lineage.jsonl")
 Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a run left behind. `seals` and `fingerprints` are empty, `tools` and `queries` None, where the run wrote none."""
+    """What a run left behind. `seals` and `hashes` are empty, `tools` and `queries` None, where the run wrote none."""
 
     path: Path
     config: Line
@@ -30,7 +29,7 @@ class Record:
     lineage: list[Line]
     summary: Line
     seals: Line
-    fingerprints: dict[str, str]
+    hashes: dict[str, str]
     tools: dict[str, list[str]] | None
     queries: list[Line] | None
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from antaeus.guard import gate
 from antaeus.guard.findings import Finding
+from antaeus.guard.fingerprint import BASE
 from antaeus.guard.queries import reopened
-from antaeus.guard.record import BASE, RULE, Line, Record, attempt_name, verdict_of
+from antaeus.guard.record import RULE, Line, Record, attempt_name, verdict_of
 from antaeus.types import Decision, Source, Verdict, to_json
 
 
