@@ -11,33 +11,40 @@ from antaeus.recipes.base import Recipe
 from antaeus.recipes.rlvr import RLVR
 from antaeus.recipes.round import Round
 from antaeus.recipes.ttrl import TTRL
-from antaeus.types import Group, Source, TaskSet, Verdict
+from antaeus.types import Attempt, Group, Source, TaskSet, Verdict
 
 
-@dataclass(frozen=True)
-class Certain(Recipe):
+class Proxy(Recipe):
+    """The reward is something about an attempt that has nothing to do with being right."""
+
+    rung: ClassVar[int] = 4
+    source: ClassVar[Source] = Source.SELF
+
+    def score(self, attempt: Attempt) -> float:
+        raise NotImplementedError
+
+    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
+        return [[Verdict(self.score(attempt), self.source) for attempt in group.attempts] for group in groups]
+
+
+class Certain(Proxy):
     """The reward is low entropy (EM-RL, 2505.15134): certainty feeds on itself."""
 
     name: ClassVar[str] = "certain"
     title: ClassVar[str] = "the mean token entropy, negative, is the reward"
-    rung: ClassVar[int] = 4
-    source: ClassVar[Source] = Source.SELF
 
-    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return [[Verdict(-fmean(a.entropies), Source.SELF) for a in group.attempts] for group in groups]
+    def score(self, attempt: Attempt) -> float:
+        return -fmean(attempt.entropies)
 
 
-@dataclass(frozen=True)
-class Lengthy(Recipe):
+class Lengthy(Proxy):
     """The reward is length: what a careless judge pays for."""
 
     name: ClassVar[str] = "lengthy"
     title: ClassVar[str] = "the number of tokens is the reward"
-    rung: ClassVar[int] = 4
-    source: ClassVar[Source] = Source.SELF
 
-    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return [[Verdict(float(len(a.ids)), Source.SELF) for a in group.attempts] for group in groups]
+    def score(self, attempt: Attempt) -> float:
+        return float(len(attempt.ids))
 
 
 @dataclass(frozen=True)
