@@ -15,11 +15,9 @@ def majority(group: Group, agreement: float = 0.0) -> list[Verdict]:
     Votes and rewards use the same equivalence classes. An attempt without an answer never votes and never wins; ties go to the
     class seen first; where nobody has an answer, all verdicts are 0. `parts` tells the majority's share of all attempts.
     """
-    label = classes([attempt.answer for attempt in group.attempts])
-    count = Counter(c for c in label if c is not None)
-    if not count:
+    label, winner, n = _count(group)
+    if winner is None:
         return [Verdict(0.0, Source.SELF, "nobody has an answer", {"majority": 0.0}) for _ in label]
-    winner, n = count.most_common(1)[0]  # insertion order breaks ties: first seen first
     share = {"majority": n / len(label)}
     if n < agreement * len(label):
         return [Verdict(None, Source.SELF, "the majority is too small to be believed", share) for _ in label]
@@ -35,12 +33,8 @@ def _verdict(own: int | None, winner: int, share: dict[str, float]) -> Verdict:
 
 def leading(group: Group) -> tuple[str | None, float]:
     """The first answer of the most frequent class and the share of all attempts that gave it; (None, 0) where nobody has an answer."""
-    label = classes([attempt.answer for attempt in group.attempts])
-    count = Counter(c for c in label if c is not None)
-    if not count:
-        return None, 0.0
-    winner, n = count.most_common(1)[0]
-    return group.attempts[label.index(winner)].answer, n / len(label)
+    label, winner, n = _count(group)
+    return (None, 0.0) if winner is None else (group.attempts[label.index(winner)].answer, n / len(label))
 
 
 def fixed(group: Group, answer: str | None) -> list[Verdict]:
@@ -50,3 +44,11 @@ def fixed(group: Group, answer: str | None) -> list[Verdict]:
         return [Verdict(None, Source.SELF, "no label") for _ in group.attempts]
     label = classes([answer, *(attempt.answer for attempt in group.attempts)])
     return [Verdict(float(c == label[0]), Source.SELF, "compared with a fixed label") for c in label[1:]]
+
+
+def _count(group: Group) -> tuple[list[int | None], int | None, int]:
+    """The answer class of each attempt, the most frequent class (None where nobody has an answer), and how many gave it."""
+    label = classes([attempt.answer for attempt in group.attempts])
+    count = Counter(c for c in label if c is not None)
+    winner, n = count.most_common(1)[0] if count else (None, 0)  # insertion order breaks ties: first seen first
+    return label, winner, n
