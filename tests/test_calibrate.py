@@ -85,17 +85,14 @@ def test_a_page_without_marks_is_refused(tmp_path):
         page.write(tmp_path / "none.md", {})
 
 
-@pytest.mark.parametrize("model", ["tiny"])
-def test_real_runs_are_recorded(model, monkeypatch, tmp_path):
-    from antaeus.engine.local import LocalEngine
-
-    engine = LocalEngine(model, dtype="float32", seed=0)
-    once = runs.run(engine, model, "no-op", 3)
+def test_real_runs_are_recorded(tiny):
+    engine = tiny()
+    once = runs.run(engine, "tiny", "no-op", 3)
     assert (once["kind"], once["decision"], once["promoted"]) == ("none", "undecided", "base")
     assert (
         len(once["meters"]["retention"]) == 2 and set(once["meters"]["retention"]) == {1.0} and len(once["exam"]["base"]) == 200
     )
-    anew = [runs.again(engine, model, seed)["exam"]["base"] for seed in (0, 0, 1)]
+    anew = [runs.again(engine, "tiny", seed)["exam"]["base"] for seed in (0, 0, 1)]
     assert anew[0] == anew[1] and set("".join(anew)) <= {"0", "1"}
 
 
