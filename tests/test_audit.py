@@ -24,7 +24,7 @@ from antaeus.guard.descent import descends, distances, weights_hash
 from antaeus.guard.findings import Finding, several, worst_first
 from antaeus.guard.leaks import SECRETS, clients, leaks
 from antaeus.guard.overlap import Fence, overlaps
-from antaeus.guard.queries import probing, reopened, shared_seeds
+from antaeus.guard.queries import probing, reopened
 from antaeus.guard.seals import broken, seals
 from antaeus.paraphrase import Paraphrases
 from antaeus.propose.builtin import builtin
@@ -492,7 +492,7 @@ def test_claims_without_calls_or_without_a_log_fail():
     assert unbacked([("a", "The answer is 4.")], None) == []
 
 
-# --- queries, seeds, sittings
+# --- queries, sittings
 
 
 def answers(wrong=(), n=100):
@@ -532,12 +532,6 @@ def test_honest_submissions_pass(seed):
 
 def test_no_log_of_queries_is_fatal():
     assert rules(probing(None)) == {"queries"}
-
-
-def test_seeds_must_be_apart_and_on_record():
-    assert shared_seeds([1, 2], [3, 4]) == []
-    assert "2" in shared_seeds([1, 2], [2, 3])[0].sentence
-    assert rules(shared_seeds([], [1])) == rules(shared_seeds([1], None)) == {"seeds"}
 
 
 def test_one_sitting_each():

@@ -17,7 +17,7 @@ from antaeus.propose.sets import load
 from antaeus.recipes.ttrl import TTRL
 from antaeus.sitting import Custody, Sealed, sealing
 from antaeus.store.run import RunDir
-from antaeus.types import Practice, SealBroken, Source, Verdict
+from antaeus.types import Anchor, Exam, Practice, SealBroken, Source, Verdict
 
 SMALL = (
     "rounds=2",
@@ -104,6 +104,21 @@ def test_same_seed_same_bytes_and_another_seed_others(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         improve(small_run(tmp_path / name, seed=seed))
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+def test_practice_and_sittings_draw_with_seeds_of_their_own(tmp_path, monkeypatch):
+    """Practice draws anew each round; anchors and exam draw alike for every version, and with no seed that practice ever had."""
+    parts, drawn = small_run(tmp_path, tries=2), {Practice: [], Anchor: [], Exam: []}
+    kinds = {task.id: type(task) for task in (*parts[3].practice, *parts[3].anchor, *parts[3].exam)}
+    sample = LocalEngine.sample
+
+    def noted(self, prompts, how, *, seed):
+        drawn[kinds[prompts[0][0]]].append(seed)
+        return sample(self, prompts, how, seed=seed)
+
+    monkeypatch.setattr(LocalEngine, "sample", noted)
+    improve(parts)
+    assert drawn[Practice] == ["0/1", "0/2"] and set(drawn[Anchor]) == set(drawn[Exam]) == {"sitting"}
 
 
 def test_learning_changes_the_weights_and_no_op_does_not(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from antaeus.guard.findings import Finding
@@ -30,18 +30,6 @@ def probing(log: Sequence[Answers] | None) -> list[Finding]:
     nearest = [min(row, key=len) for row in changes]
     n = max((len(answers) for answers in log), default=0)
     return [*_flips(nearest), *_blocks(changes), *_sweeps(nearest, n), *_bits(len(set(map(_frozen, log))), n)]
-
-
-def shared_seeds(search: Iterable[Hashable] | None, evaluation: Iterable[Hashable] | None) -> list[Finding]:
-    """A fatal finding where the seeds a search saw and those it is judged by are not apart, or either is not on record."""
-    searched, judged = set(search or ()), set(evaluation or ())
-    if not searched or not judged:
-        which = "search" if not searched else "evaluation"
-        return [Finding("seeds", "fatal", f"the {which} seeds are not on record, so nothing shows that they are apart")]
-    if both := sorted(map(str, searched & judged)):
-        what = f"{len(both)} seeds were used both to search and to judge"
-        return [Finding("seeds", "fatal", f"{what}: {', '.join(both[:5])}")]
-    return []
 
 
 def reopened(openings: Iterable[str] | None) -> list[Finding]:
