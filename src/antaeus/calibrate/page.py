@@ -26,8 +26,7 @@ def figures(records: Sequence[Record], lineages: int = 2000) -> dict[str, Any]:
     of = {model: [r for r in records if r["model"] == model] for model in models}
     return {
         "runs": {model: len(mine) for model, mine in of.items()},
-        "alarms": {model: {"even_seeds": rates.alarm_rates(even), "odd_seeds": rates.alarm_rates(odd)}
-                   for model, mine in of.items() for even, odd in [rates.halves(mine)]},
+        "alarms": {model: {part: rates.alarm_rates(runs) for part, runs in rates.parts(mine).items()} for model, mine in of.items()},
         "gate": {model: rates.gate_rates(mine) for model, mine in of.items()},
         "simulated": {kind: simulate.false_promotions(kind, lineages) for kind in ("resampled", "retrained")},
         "published": rules.published(),
@@ -108,7 +107,7 @@ def _power(found: Mapping[str, Any]) -> str:
 def _alarms(found: Mapping[str, Any]) -> str:
     head = [
         "model",
-        "half",
+        "runs",
         "ruined runs",
         "rang before",
         "by then",
@@ -118,17 +117,17 @@ def _alarms(found: Mapping[str, Any]) -> str:
         "rang for nothing",
     ]
     rows = [
-        [model, half.replace("_", " "), str(r["ruined"]), _of(r["before"]), _of(r["by_then"]), str(r["never"]), str(r["rounds_ahead"]),
+        [model, part, str(r["ruined"]), _of(r["before"]), _of(r["by_then"]), str(r["never"]), str(r["rounds_ahead"]),
          str(r["false"]["n"]), _of(r["false"])]
-        for model, halves in found["alarms"].items() for half, r in halves.items()
+        for model, parts in found["alarms"].items() for part, r in parts.items()
     ]  # fmt: skip
     kinds = [
         [model, kind, str(k["n"]), str(k["ruined_at"]), f"{k['before']} of {k['n']}", f"{k['by_then']} of {k['n']}", str(k["ahead"])]
-        for model, halves in found["alarms"].items() for kind, k in halves["odd_seeds"]["kinds"].items()
+        for model, parts in found["alarms"].items() for kind, k in parts["fresh"]["kinds"].items()
     ]  # fmt: skip
     return "\n\n".join((
         "Alarms. A run is ruined that ends five points or more below the base on its anchors; the loss is the first round after which it "
-            "stood there. Kinds are of the runs with odd seeds.",
+            "stood there. Runs that were looked at when the alarms were made, and fresh ones, made afterwards. Kinds are of fresh runs.",
             _table(head, rows),
         _table(["model", "driven by", "ruined", "at round, median", "rang before", "by then", "rounds ahead, median"], kinds),
     ))  # fmt: skip

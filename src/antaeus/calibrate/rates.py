@@ -12,6 +12,7 @@ from antaeus.guard import gate, rules
 from antaeus.guard.alarms import RULES, Rule, ringing
 from antaeus.types import Source, Verdict
 
+FRESH = {"lab": 20, "smollm2": 10}  # the first seed that no limit was chosen on
 LOSS = 0.05  # of accuracy on the anchors, below the base: what an alarm must come before
 Rules = Mapping[str, Rule]
 
@@ -31,9 +32,10 @@ def ruined(record: Record, loss: float = LOSS) -> int | None:
     return next(round for round, lost in below if lost) if below[-1][1] else None
 
 
-def halves(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Runs with even seeds, on which limits may be chosen, and with odd seeds, on which they are judged."""
-    return [r for r in records if r["seed"] % 2 == 0], [r for r in records if r["seed"] % 2]
+def parts(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Runs that were looked at when the alarms were made, and fresh ones, made when every limit was fixed: these judge them."""
+    fresh = [r for r in records if r["seed"] >= FRESH.get(r["model"], 0)]
+    return {"looked at": [r for r in records if r["seed"] < FRESH.get(r["model"], 0)], "fresh": fresh}
 
 
 def alarm_rates(records: Sequence[Record], alarms: Rules = RULES) -> dict[str, Any]:
