@@ -12,7 +12,7 @@ from antaeus.guard import gate, rules
 from antaeus.guard.alarms import RULES, Rule, ringing
 from antaeus.types import Source, Verdict
 
-FRESH = {"lab": 20, "smollm2": 10}  # the first seed that no limit was chosen on
+FRESH = {"lab": 42, "smollm2": 11}  # the first seed that no limit was chosen on
 LOSS = 0.05  # of accuracy on the anchors, below the base: what an alarm must come before
 Rules = Mapping[str, Rule]
 

@@ -41,9 +41,9 @@ def rise(meter: str) -> Callable[[History], float]:
 
 
 def falling(history: History) -> float:
-    """By how much retention, two rounds averaged, is below its highest value of the three rounds before. Learning lowers it slowly if
-    at all, as doubtful answers are corrected; a policy that comes apart loses what it was sure of at once."""
-    recent = _retention(history)[-4:]
+    """By how much retention is below its highest value of the three rounds before. Learning lowers it slowly if at all, as doubtful
+    answers are corrected; a policy that comes apart loses what it was sure of at once."""
+    recent = _retention(history)[-1 - WINDOW :]
     return max(recent) - recent[-1]
 
 
@@ -53,13 +53,13 @@ def lost(history: History) -> float:
 
 
 def _retention(history: History) -> list[float]:
-    measured = [1.0, *(m["retention"] for m in history)]  # it begins with the base
-    return [fmean(measured[n : n + 2]) for n in range(len(history))]
+    """It begins with the base; to fall from more than the base had is no loss."""
+    return [1.0, *(min(1.0, m["retention"]) for m in history)]
 
 
 RULES: Mapping[str, Rule] = {
     "comes apart": Rule(
-        "retention", falling, 0.07, "the policy quickly loses sureness of the answers that it brought along: it comes apart"
+        "retention", falling, 0.055, "the policy quickly loses sureness of the answers that it brought along: it comes apart"
     ),
     "forgets": Rule("retention", lost, 0.4, "the policy has lost much of the sureness of the answers that it brought along"),
     "surge": Rule(
