@@ -28,3 +28,11 @@ def tiny(tiny_folder: Path) -> Callable[..., Any]:
         return LocalEngine(str(tiny_folder), **{"device": "cpu", "dtype": "float32", **how})
 
     return open_engine
+
+
+@pytest.fixture
+def cli(capsys: Any, monkeypatch: Any) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in this process: (exit code, standard output, standard error)."""
+    from helpers import run_cli
+
+    return lambda *args: run_cli(capsys, monkeypatch, *args)

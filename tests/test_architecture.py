@@ -31,6 +31,7 @@ FLOORS = [
     ("loop", "scorer"),
     ("preparing", "probing"),
     ("api", "show", "bench", "calibrate", "adopt"),
+    ("league",),
     ("cli",),
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

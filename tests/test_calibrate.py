@@ -68,7 +68,9 @@ def test_records_survive_a_file(tmp_path):
 
 
 def test_the_figures_go_between_the_marks(tmp_path, capsys, monkeypatch):
-    runs.write(tmp_path / "r.jsonl.gz", [record("collapse", (50, 40), (0.5,), seed=s, drive="length reward") for s in range(42, 46)])
+    runs.write(
+        tmp_path / "r.jsonl.gz", [record("collapse", (50, 40), (0.5,), seed=s, drive="length reward") for s in range(42, 46)]
+    )
     (tmp_path / "guard.md").write_text(MARKED)
     args = ("--seeds", 0, "--records", tmp_path / "r.jsonl.gz", "--page", tmp_path / "guard.md", "--lineages", 50)
     code, out, err = run_cli(capsys, monkeypatch, "guard", "calibrate", *args)

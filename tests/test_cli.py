@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from helpers import run_cli
 
 from antaeus.engine import models
 
@@ -14,11 +13,6 @@ ROWS = [
     {"prompt": f"what is {i} plus {i * 3 % 17}, my good friend number {i * 31}?", "answer": str(i + i * 3 % 17)}
     for i in range(80)
 ]
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    return lambda *args: run_cli(capsys, monkeypatch, *args)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from helpers import lines, run_cli
+from helpers import lines
 
 import antaeus
 from antaeus import loop, records
@@ -30,11 +30,6 @@ SMALL = (
     "agreement=0",
     "on_alarm=note",
 )
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    return lambda *args: run_cli(capsys, monkeypatch, *args)
 
 
 def digits(path, n=60, answers=True):

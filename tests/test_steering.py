@@ -56,6 +56,15 @@ def test_learning_ends_with_the_budget_and_with_patience(tmp_path):
     assert impatient["rounds"] == 4  # no worse is good enough: an equal version is the better one
 
 
+def test_the_rate_falls_with_the_budget(tmp_path):
+    run(tmp_path, rounds=1000, budget=1200, schedule="linear", anchor_every=100)
+    events = lines(tmp_path / "run/events.jsonl")
+    spent = [(e["tokens_sampled"] + e["tokens_trained"]) / 1200 for e in events]
+    rates = [e["train"]["lr"] for e in events[1:]]
+    assert rates == pytest.approx([1e-3 * (1 - before) for before in spent[:-1]]) and len(rates) > 2
+    assert spent[-2] < 1 <= spent[-1] and events[-1]["anchor"]  # the last version is looked at, whenever it comes
+
+
 def test_patience_ends(tmp_path, monkeypatch):
     from antaeus import sitting
 

@@ -51,7 +51,7 @@ def improve(
     for number in range(state.round + 1, recipe.rounds + 1):
         began = time.monotonic()
         method, tasks = steering.milder(config, recipe, sealed.tasks, state)
-        round = Round(number, config.seed, engine, tasks, vault)
+        round = Round(number, config.seed, engine, tasks, vault, steering.done(config, recipe, state))
         practice = method.propose(round)
         groups = method.solve(round, practice)
         verdicts = verify(method, round, groups, steering.labels(config, state))
@@ -73,15 +73,16 @@ def improve(
         record(run, number, "practice", state.policy, groups, verdicts)
         state.policy = version_id(number)
         steering.follow(config, engine, number)
-        due = number % config.anchor_every == 0 or number == recipe.rounds
+        last = steering.done(config, recipe, state) == 1.0
+        due = last or number % config.anchor_every == 0
         anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None
         ringing = alarms.ringing(state.history, len(groups))
         log(run, watch, state, measured, trained, anchor, method.update(round).lr, list(ringing.values()))
-        if ringing and config.on_alarm != "note" and number < recipe.rounds:
+        if ringing and config.on_alarm != "note" and not last:
             steering.react(config, method, engine, sealed, run, state, ringing)
-        if steering.over(config, state):
+        if last or steering.stopped(config, state):
             break
-        if number < recipe.rounds and (stop() or run.due()):
+        if stop() or run.due():
             save(engine, run, state)
             if stop():
                 raise Interrupted(str(run.path))

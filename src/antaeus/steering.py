@@ -95,8 +95,14 @@ def react(
         state.survey = survey(config, recipe, engine, sealed.tasks, run, state)
 
 
-def over(config: RunConfig, state: State) -> bool:
-    """Whether learning ends here: after an alarm, after `patience` looks at the anchors without a better one, or with the budget."""
+def done(config: RunConfig, recipe: Recipe, state: State) -> float:
+    """The share of learning that lies behind: of the budget where there is one, or of the rounds."""
+    spent = (state.tokens_sampled + state.tokens_trained) / config.budget if config.budget else 0.0
+    return min(1.0, max(spent, state.round / recipe.rounds))
+
+
+def stopped(config: RunConfig, state: State) -> bool:
+    """Whether learning ends before its time: after an alarm, or after `patience` looks at the anchors without a better one."""
     if config.patience and not state.stopped and state.round - state.best_round >= config.patience * config.anchor_every:
         state.stopped = f"the anchors were no better in {config.patience} looks"
-    return bool(state.stopped) or 0 < config.budget <= state.tokens_sampled + state.tokens_trained
+    return bool(state.stopped)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from antaeus.cli.display import Display, tell
+from antaeus.cli.display import Display, Stopping, tell
 from antaeus.cli.options import Json, Model, SealedTasks, Tasks
 from antaeus.errors import UserError
 
@@ -95,11 +95,46 @@ def report(
 
 
 def compare(
-    run_dirs: Annotated[list[Path], typer.Argument(help="Directories of finished runs, controls among them.")], json: Json = False
+    what: Annotated[
+        list[str], typer.Argument(help="Recipes, and key=value or recipe.key=value; or directories of finished runs.")
+    ],
+    model: Model = None,
+    tasks: Annotated[str, typer.Option(help="Task sets, separated by commas.")] = "add2",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with seeds 0, 1, ...")] = 3,
+    budget: Annotated[
+        str, typer.Option(help="Tokens sampled and trained on in each run, such as 200k; 0: its own rounds.")
+    ] = "0",
+    out: Annotated[
+        Path, typer.Option(help="Where the runs lie, league.json and league.html; what is there is not run again.")
+    ] = Path("runs/league"),
+    json: Json = False,
 ) -> None:
-    """Finished runs side by side: each gain, and the gain less that of a control."""
+    """Recipes on equal footing: same model, tasks, seeds and token budget, each with its controls, beside learning from sealed answers.
+
+    Example: antaeus compare ttrl srt em_rl --model lab --tasks add2,mul2 --seeds 3 --budget 200k lr=1e-4
+
+    Given directories of finished runs instead, shows these: each gain, and the gain less that of a control among them.
+    """
     from antaeus import api
+    from antaeus.config import parse_pairs
+    from antaeus.league import league
+    from antaeus.league.plans import tokens
+    from antaeus.league.terminal import league_table
+    from antaeus.loop import Interrupted
     from antaeus.show import compare_table
 
-    found = api.compare(*run_dirs)
-    tell(found, json, compare_table)
+    names = [name for name in what if "=" not in name]
+    if names and all((Path(name) / "config.toml").is_file() for name in names):
+        tell(api.compare(*names), json, compare_table)
+        return
+    given = parse_pairs([pair for pair in what if "=" in pair]) | ({"model": model} if model else {})
+    with Stopping() as asked:
+        try:
+            found = league(
+                names, out, tasks=tasks.split(","), seeds=seeds, budget=tokens(budget), given=given,
+                say=lambda line: typer.echo(line, err=True), stop=asked.stopped,
+            )  # fmt: skip
+        except Interrupted:
+            typer.echo("Interrupted and saved. Go on with the same command.", err=True)
+            raise typer.Exit(130) from None
+    tell(found, json, lambda found: league_table(found, out))

@@ -33,6 +33,7 @@ class Recipe:
     rung: ClassVar[int]  # of the ladder of letting go, see docs/architecture.md
     source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
     contrast: ClassVar[bool] = True  # it learns from attempts at one prompt that differ in score
+    scored: ClassVar[bool] = True  # what it learns depends on its verdicts, so that control verdicts put it to the test
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
@@ -91,9 +92,9 @@ class Recipe:
 
     def update(self, round: Round) -> Update:
         """The optimiser step of a round."""
-        done = (round.number - 1) / self.rounds
-        factor = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[self.schedule]
+        falling = {"constant": 1.0, "linear": 1 - round.done, "cosine": (1 + math.cos(math.pi * round.done)) / 2}
         return Update(
-            lr=self.lr * factor, clip_low=self.clip_low, clip_high=self.clip_high, kl=self.kl if self.kl_in == "loss" else 0.0,
-            aggregate=self.aggregate, max_tokens=round.tasks.max_tokens, temperature=self.temperature,  # type: ignore[arg-type]
+            lr=self.lr * falling[self.schedule], clip_low=self.clip_low, clip_high=self.clip_high,
+            kl=self.kl if self.kl_in == "loss" else 0.0, aggregate=self.aggregate,  # type: ignore[arg-type]
+            max_tokens=round.tasks.max_tokens, temperature=self.temperature,
         )  # fmt: skip

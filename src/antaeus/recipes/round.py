@@ -11,13 +11,14 @@ from antaeus.types import Practice, TaskSet, Vault
 @dataclass(frozen=True)
 class Round:
     """Round `number` (1, 2, ...) of a run with `seed`. `vault` holds the practice answers for recipes that learn from ground truth, and
-    is empty for others."""
+    is empty for others. `done` is the share of learning that lies behind, in rounds or in tokens of the budget."""
 
     number: int
     seed: int
     engine: Engine
     tasks: TaskSet
     vault: Vault = field(default_factory=lambda: Vault(Practice, {}))
+    done: float = 0.0
 
     @property
     def draw(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +21,7 @@ def table(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
     Raises `UserError` for a folder that holds no finished run.
     """
-    runs = [_finished(folder) for folder in folders]
+    runs = [finished(folder) for folder in folders]
     outcomes = [_after(run) for run in runs]
     rows = [_row(run) for run in runs]
     for run, own, row in zip(runs, outcomes, rows, strict=True):
@@ -33,7 +33,7 @@ def table(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 def less_control(folder: Path, control: Path) -> dict[str, Any]:
     """One run's gain less that of one control run. Raises `UserError` where the two cannot be compared."""
-    run, other = _finished(folder), _finished(control)
+    run, other = finished(folder), finished(control)
     if _control(other) == "none":
         raise UserError(f"{control}: not a control run; repeat the run with control=random or control=format and give that one")
     if not _same(run, other):
@@ -65,16 +65,22 @@ def _same(run: Run, other: Run) -> bool:
 
 def _after(run: Run) -> Outcomes:
     """The exam of the version that was held against the base, the last that sat it, by task."""
-    sat: dict[str, dict[str, float]] = {}
+    return list(sat(run).values() or [{}])[-1]
+
+
+def sat(run: Run, which: str = "exam", share: Callable[[Iterable[float]], float] = fmean) -> dict[str, Outcomes]:
+    """What each version gave at the exam ("also": at other abilities), in the order they sat: the last is the one that was held
+    against the base. `share` makes one number of a task's tries (each 1 or 0)."""
+    seen: dict[str, dict[str, float]] = {}
     for _, record in records(run.path / "attempts.jsonl"):
-        if record is not None and record.get("set") == "exam":
-            scores = [a["verdict"]["score"] for a in record["attempts"] if a["verdict"]["score"] is not None]
-            seen = sat.setdefault(record["version"], {})
-            seen.update({record["task"]["id"]: fmean(score == 1.0 for score in scores)} if scores else {})
-    return list(sat.values())[-1] if sat else {}
+        if record is not None and record.get("set") == which:
+            scores = [float(a["verdict"]["score"] == 1.0) for a in record["attempts"] if a["verdict"]["score"] is not None]
+            of_version = seen.setdefault(record["version"], {})
+            of_version.update({record["task"]["id"]: share(scores)} if scores else {})
+    return dict(seen)
 
 
-def _finished(folder: Path) -> Run:
+def finished(folder: Path) -> Run:
     run = read_run(folder)
     if not run.summary.get("exam"):
         raise UserError(f"{folder}: the run is not finished; carry it on with `antaeus resume {folder}`")

@@ -52,15 +52,16 @@ def line_chart(
     best: Point | None = None,
     tips: Sequence[tuple[float, str]] = (),
     margins: tuple[float, float] = (44, 150),
+    unit: str = "round",
 ) -> str:
-    """Curves against round with direct labels at their right ends.
+    """Curves against round (or another `unit`) with direct labels at their right ends.
 
     `y` are the ticks of the value axis (the data's own range by default), `alarms` (round, text) become marks on the round axis,
     `best` (round, value) is ringed, and `tips` (round, text) appear where the pointer is.
     """
     marks = list(y or _value_ticks(curves))
     frame = Frame(*size, *margins, 22 if best or alarms else 10, 26, rounds, (marks[0], marks[-1]))
-    drawn = [_axes(frame, marks, show), *(_curve(frame, c) for c in curves), _names(frame, curves, show)]
+    drawn = [_axes(frame, marks, show, unit), *(_curve(frame, c) for c in curves), _names(frame, curves, show)]
     if best:
         drawn.append(_best(frame, best))
     drawn += [_alarm(frame, *alarm) for alarm in alarms]
@@ -123,14 +124,14 @@ def _value_ticks(curves: Sequence[Curve]) -> list[float]:
     return ticks(min(0.0, min(values)), max(0.0, max(values)), 3)
 
 
-def _axes(f: Frame, marks: Sequence[float], show: Show) -> str:
+def _axes(f: Frame, marks: Sequence[float], show: Show, unit: str) -> str:
     base = f.height - f.bottom
     drawn = [tag("line", cls="grid", x1=f.left, x2=f.width - f.right, y1=f.py(m), y2=f.py(m)) for m in marks]
     drawn += [text(f.left - 8, f.py(m) + 4, show(m), "tick", "end") for m in marks]
     rounds = [r for r in ticks(*f.x, 7 if f.width > 400 else 4) if f.x[0] <= r <= f.x[1] and r == int(r)]
     drawn += [tag("line", cls="axis", x1=f.px(r), x2=f.px(r), y1=base, y2=base + 4) for r in rounds]
     drawn += [
-        text(f.px(r), base + 17, f"round {r:g}" if k == 0 else f"{r:g}", "tick", "middle" if k else "start")
+        text(f.px(r), base + 17, f"{unit} {r:g}" if k == 0 else f"{r:g}", "tick", "middle" if k else "start")
         for k, r in enumerate(rounds)
     ]
     return "".join(drawn) + tag("line", cls="axis", x1=f.left, x2=f.width - f.right, y1=base, y2=base)

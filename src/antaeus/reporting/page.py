@@ -43,8 +43,12 @@ def write_report(run_dir: Path, control: Path | None = None) -> Path:
     Raises `UserError` if `run_dir` holds no run, or `control` none to compare with.
     """
     run = read_run(Path(run_dir))
-    page = _render(_gather(run) | {"less": less_control(run.path, control) if control else None})
-    target = run.path / "report.html"
+    page = render("page.html.j2", _gather(run) | {"less": less_control(run.path, control) if control else None})
+    return put(page, run.path / "report.html")
+
+
+def put(page: str, target: Path) -> Path:
+    """Write a page so that whoever looks sees the old one or the whole new one."""
     partial = target.with_suffix(f".html.{os.getpid()}.tmp")
     try:
         partial.write_text(page, encoding="utf-8", newline="\n")
@@ -192,7 +196,8 @@ def _software(versions: Any) -> list[tuple[str, str]]:
     return [(str(k), str(v)) for k, v in versions.items()] if isinstance(versions, Mapping) else []
 
 
-def _render(context: dict[str, Any]) -> str:
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page from its template beside this file, with the style and the script that all pages share."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = Path(__file__).parent
@@ -200,7 +205,7 @@ def _render(context: dict[str, Any]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     room = Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     room.filters |= {"visible": visible, "percent": percent, "points": points, "scalars": _scalars, "tight": _tight}
-    return room.get_template("page.html.j2").render(**context, style=style, script=script, digest=digest)
+    return room.get_template(template).render(**context, style=style, script=script, digest=digest)
 
 
 def _tight(sentence: str) -> str:
