@@ -55,7 +55,7 @@ def _panel(recipe: str, tasks: str, entries: Sequence[Entry], under: Path) -> st
     label = f"{recipe} on {tasks}: accuracy on anchors against tokens"
     return line_chart(
         sorted(curves, key=lambda c: c.style), label=label, rounds=(0, last), size=(320, 170), y=SHARES, show=share,
-        margins=(44, 12), unit="thousand tokens,",
+        margins=(44, 12), unit="k tokens",
     )  # fmt: skip
 
 
