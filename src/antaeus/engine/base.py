@@ -16,8 +16,25 @@ from antaeus.types import Attempt, Lesson, Prompt
 
 
 @dataclass(frozen=True, slots=True)
+class Sharpen:
+    """Lower the entropy of every step's distribution before drawing from it, where it is above `delta` nats; see `engine/sharpen.py`.
+
+    "em": up to `steps` Adam steps of rate `lr` on the logits, against H(p) + `kl` x KL(p0 || p). "temperature": the temperature at which
+    the entropy is max(`delta`, `share` x what it was).
+    """
+
+    how: Literal["em", "temperature"] = "em"
+    delta: float = 0.3
+    steps: int = 3
+    lr: float = 0.1
+    kl: float = 0.05
+    share: float = 0.85
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw completions. `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 leave the distribution whole."""
+    """How to draw completions. `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 leave the distribution whole. What `sharpen` leaves of
+    the distribution is what temperature, top-k and top-p act on."""
 
     n: int = 1
     max_tokens: int = 256
@@ -25,6 +42,7 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     stop: tuple[str, ...] = ()
+    sharpen: Sharpen | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from antaeus.recipes.base import Recipe
+from antaeus.recipes.em_inf import EMInf
 from antaeus.recipes.rlvr import RLVR
 from antaeus.recipes.ttrl import TTRL
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (TTRL, RLVR)}
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (TTRL, RLVR, EMInf)}
