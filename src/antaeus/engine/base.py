@@ -48,7 +48,8 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Update:
     """One optimiser step. Formulas and sources: `engine/losses.py`. `entropy` weighs the tokens' entropies in the loss: above 0 they are
-    lowered (EM-FT), below 0 kept up (a bonus); that is the direct part of the gradient alone.
+    lowered (EM-FT), below 0 kept up (a bonus); that is the direct part of the gradient alone. `confusion` weighs how much the batch's
+    tokens are mistaken for one another, see `engine/confusion.py`.
 
     `aggregate`: "token" = mean over all completion tokens of the batch (DAPO, verl); "sequence" = mean over completions of
     each one's token mean (GRPO as published); "constant" = sum over tokens / (completions x `max_tokens`) (Dr.GRPO).
@@ -60,6 +61,7 @@ class Update:
     dual_clip: float = 3.0
     kl: float = 0.0
     entropy: float = 0.0
+    confusion: float = 0.0
     aggregate: Literal["token", "sequence", "constant"] = "token"
     max_tokens: int = 256
     temperature: float = 1.0
@@ -123,7 +125,8 @@ class Engine(Protocol):
         ...
 
     def trial(self) -> AbstractContextManager[None]:
-        """What is trained inside the block is thrown away at its end: weights and optimiser are what they were, to the bit."""
+        """What is trained inside the block is thrown away at its end: weights and optimiser are what they were, to the bit. There alone
+        may lessons be made of sealed tasks, of which nothing but their prompts is known."""
         ...
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:
