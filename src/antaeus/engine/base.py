@@ -89,6 +89,27 @@ class Trained:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How adapters of one's own are trained: LoRA of this rank and alpha on all linear layers but the head, AdamW, a linear fall of
+    the rate after a tenth of the steps, each step on `batch_size` demonstrations. `seed` is that of order and initial weights."""
+
+    lr: float
+    rank: int = 64
+    alpha: int = 16
+    epochs: int = 2
+    batch_size: int = 2
+    seed: int = 0
+
+
+class Adapted(Protocol):
+    """Adapters of one policy, by number; None is the policy itself."""
+
+    def sample(self, prompts: Sequence[tuple[int | None, str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
+        """`how.n` attempts for each (adapter, task id, prompt), in order."""
+        ...
+
+
 Weights = Literal["policy", "reference", "average"]
 """The weights that learn; those the engine was opened with; those that follow the policy, see `Engine.follow`."""
 
@@ -127,6 +148,11 @@ class Engine(Protocol):
     def trial(self) -> AbstractContextManager[None]:
         """What is trained inside the block is thrown away at its end: weights and optimiser are what they were, to the bit. There alone
         may lessons be made of sealed tasks, of which nothing but their prompts is known."""
+        ...
+
+    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning) -> Adapted:
+        """A fresh adapter for each course of demonstrations (advantages are not looked at), all trained in one batch; one without any is
+        the policy. The policy stays as it is, so that a course may be made of what a sealed prompt shows."""
         ...
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:
