@@ -7,10 +7,12 @@ Each round the policy adapts to its practice prompts and answers them, `PROOFS` 
 of all of them give one and the same answer, with `agreement` of all attempts behind it, the attempts that give it are imitated by the
 policy as it was before adapting. Anchors and exam are answered plainly, so that what the gate judges is what was learned.
 
-Command: `antaeus run ttt_distill part=norms` (or `objective=tlm lora=8`).
-Expect: 50.5 -> 63.5 % of 200 sums with `--model lab objective=tlm lr=3e-5 prompts=32 rounds=20 agreement=0.8`, seed 0, about a minute; with
-`agreement=0.5 lr=1e-4` 57.0 %, not significant; with `part=norms lr=1e-4` nothing moves. How much of it is the adaptation's, and how
-much the majority's, was not told apart.
+What adaptation adds is small, if it is anything: see the figures; imitating plain majorities does as well.
+
+Command: `antaeus run ttt_distill part=norms rate=3e-2 lr=1e-2 prompts=32 rounds=20 agreement=0.8`.
+Expect: of 200 sums with `--model lab`, seed 0, about a minute, 50.5 -> 68.5 %. The same run without adapting: 67.5 %, and so with tent at
+its published rate, to the very tasks. All weights (`lr=3e-5 prompts=32 rounds=20 agreement=0.8`): 67.0 % with tent at `rate=1e-3`, 63.5 %
+with `objective=tlm`, 65.5 % without adapting. One seed each: these differences are within noise, the gain is the majority's.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class TTTDistill(Recipe):
     source: ClassVar[Source] = Source.SELF
     contrast: ClassVar[bool] = False
 
-    objective: str = knob("tent", "what adaptation lowers, at the published rate and steps", choices=tuple(OBJECTIVES))
+    objective: str = knob("tent", "what adaptation lowers, in as many steps as published", choices=tuple(OBJECTIVES))
+    rate: float = knob(0.0, "learning rate of adapting; 0 = as published", low=0.0, high=1.0)
     agreement: float = knob(0.5, "imitate only answers that so many of all attempts give", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:
@@ -54,7 +57,8 @@ class TTTDistill(Recipe):
         tries: list[list[Group]] = []
         for proof in range(PROOFS):
             with round.engine.trial():
-                adapt(round.engine, practice, OBJECTIVES[self.objective], replace(how, n=2), f"{round.draw}/adapt {proof}")
+                look = f"{round.draw}/adapt {proof}"
+                adapt(round.engine, practice, OBJECTIVES[self.objective], replace(how, n=2), look, self.rate)
                 tries.append(rollout(round.engine, practice, how, seed=f"{round.draw}/{proof}", read=round.tasks.extract))
         return [Group(task, _joined(groups)) for task, *groups in zip(practice, *tries, strict=True)]
 
