@@ -11,7 +11,9 @@ from antaeus.engine import confusion
 from antaeus.engine.base import Sampling, Update
 from antaeus.errors import UserError
 from antaeus.learn.unlabelled import KNOWN, OBJECTIVES, STRENGTH, prompts_read, weight
+from antaeus.propose.builtin import builtin
 from antaeus.recipes import ttt_distill
+from antaeus.recipes.round import Round
 from antaeus.recipes.ttt import TTT, adapt
 from antaeus.recipes.ttt_distill import TTTDistill
 from antaeus.solve.rollout import rollout
@@ -146,6 +148,15 @@ def test_nothing_but_practice_is_distilled(tiny):
     TTT(prompts=1).answer(engine, [Anchor("a", "1 + 1 =", completion=True)], GREEDY, seed="s", read="number")
     with pytest.raises(SealBroken):
         Fence([]).check(seen)
+
+
+def test_what_is_distilled_was_sampled_from_adapted_weights_and_the_exam_is_plain(tiny):
+    engine, tasks = tiny(), builtin("add2", 0, 3, 3, 3)
+    solved = [TTTDistill(samples=4, rate=rate).solve(Round(1, 0, engine, tasks), tasks.practice) for rate in (0.05, 1e-9)]
+    one, other = [[a.logprobs for g in groups for a in g.attempts] for groups in solved]
+    assert one != other and [a.index for a in solved[0][0].attempts] == [0, 1, 2, 3]
+    plain = rollout(engine, tasks.exam, GREEDY, seed="s", read="number")
+    assert TTTDistill().answer(engine, tasks.exam, GREEDY, seed="s", read="number") == plain and not TTTDistill.inference
 
 
 def test_bad_settings_are_refused():

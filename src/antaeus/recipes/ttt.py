@@ -20,6 +20,7 @@ Expect: nothing at the published rates, on so small a model: 50.5 -> 50.5 % (ten
 seed 0. All 200 prompts at once, and larger steps, do much: tent 59.5 % (`part=norms lr=1e-2 prompts=200`), 64.5 % (`lr=3e-2 samples=8`),
 83.0 % (all weights: `lr=1e-4 prompts=200 samples=8 updates=10`, two minutes); suta 67.5 % (`part=norms lr=1e-2 prompts=200`); these
 settings were chosen by looking at that exam, once each. tlm with `lora=8 lr=1e-3 prompts=200 updates=3` harms: 48.0 %, and is not kept.
+Not measured on SmolLM2.
 """
 
 from __future__ import annotations
