@@ -19,8 +19,8 @@ HEAVY_ROOMS = {"engine", "bench", "adopt"}  # the bench measures the engine from
 STAGES = ("propose", "solve", "verify", "learn", "guard")
 FLOORS = [
     ("types", "errors"),
-    ("answers", "stats", "noise", "overlap", "gym", "arithmetic"),
-    ("paraphrase",),
+    ("answers", "stats", "noise", "overlap", "gym", "arithmetic", "grids"),
+    ("paraphrase", "moves"),
     ("engine",),
     STAGES,
     ("recipes", "store", "reporting"),

@@ -31,7 +31,7 @@ class RunConfig:
     model: str = knob(
         "smollm2", "smollm2 (embedded), lab (half a million parameters), tiny (random, for tests), a local folder, or a hub id"
     )
-    tasks: str = knob("add2", "built-in tasks, gym:NAME, hub:NAME[:SPLIT], or a JSONL file")
+    tasks: str = knob("add2", "built-in tasks, arc[:SIZE], gym:NAME, hub:NAME[:SPLIT], or a JSONL file")
     practice: str = knob("", "JSONL file of practice rows, instead of those of `tasks`")
     anchor: str = knob("", "JSONL file of anchor rows with answers")
     exam: str = knob("", "JSONL file of exam rows with answers")

@@ -159,7 +159,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What learning consumes: one completion with its advantage, for all its tokens or for each. Its task must be `Practice`.
+    """What learning consumes: one completion with its advantage, for all its tokens or for each. Its task must be `Practice`, but in a
+    trial of the engine, which forgets what it learns.
 
     `logprobs` are those of the policy that sampled it; None = the policy that is about to learn (strictly on-policy, ratio 1). So an
     advantage of 1 without them is a demonstration: its gradient is that of the negative log-likelihood.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
+from antaeus.engine.base import Tuning
 from antaeus.errors import UserError
+from antaeus.types import Lesson
 
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -92,6 +94,15 @@ class Course:
     def skipped(self) -> list[int]:
         """Steps whose gradient was not finite: they left weights and moments alone."""
         return [step for step, norm in enumerate(self.grad_norms) if not math.isfinite(norm)]
+
+
+def plan_of(course: Sequence[Lesson], how: Tuning) -> Plan | None:
+    """The plan of these demonstrations, whose prompts are read and whose completions are learned; None where there are none."""
+    if not course:
+        return None
+    examples = tuple(Example((*lesson.prompt_ids, *lesson.ids), start=len(lesson.prompt_ids)) for lesson in course)
+    plan = Plan(examples, how.lr, epochs=how.epochs, batch_size=how.batch_size, schedule="linear", seed=how.seed, order=how.seed)
+    return replace(plan, warmup=len(plan.batches()) // 10)
 
 
 def check(plans: Sequence[Plan | None], n: int, context: int) -> None:

@@ -16,8 +16,25 @@ from antaeus.types import Attempt, Lesson, Prompt
 
 
 @dataclass(frozen=True, slots=True)
+class Sharpen:
+    """Lower the entropy of every step's distribution before drawing from it, where it is above `delta` nats; see `engine/sharpen.py`.
+
+    "em": up to `steps` Adam steps of rate `lr` on the logits, against H(p) + `kl` x KL(p0 || p). "temperature": the temperature at which
+    the entropy is max(`delta`, `share` x what it was).
+    """
+
+    how: Literal["em", "temperature"] = "em"
+    delta: float = 0.3
+    steps: int = 3
+    lr: float = 0.1
+    kl: float = 0.05
+    share: float = 0.85
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw completions. `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 leave the distribution whole."""
+    """How to draw completions. `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 leave the distribution whole. What `sharpen` leaves of
+    the distribution is what temperature, top-k and top-p act on."""
 
     n: int = 1
     max_tokens: int = 256
@@ -25,12 +42,14 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     stop: tuple[str, ...] = ()
+    sharpen: Sharpen | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
     """One optimiser step. Formulas and sources: `engine/losses.py`. `entropy` weighs the tokens' entropies in the loss: above 0 they are
-    lowered (EM-FT), below 0 kept up (a bonus); that is the direct part of the gradient alone.
+    lowered (EM-FT), below 0 kept up (a bonus); that is the direct part of the gradient alone. `confusion` weighs how much the batch's
+    tokens are mistaken for one another, see `engine/confusion.py`.
 
     `aggregate`: "token" = mean over all completion tokens of the batch (DAPO, verl); "sequence" = mean over completions of
     each one's token mean (GRPO as published); "constant" = sum over tokens / (completions x `max_tokens`) (Dr.GRPO).
@@ -42,6 +61,7 @@ class Update:
     dual_clip: float = 3.0
     kl: float = 0.0
     entropy: float = 0.0
+    confusion: float = 0.0
     aggregate: Literal["token", "sequence", "constant"] = "token"
     max_tokens: int = 256
     temperature: float = 1.0
@@ -67,6 +87,27 @@ class Trained:
     clip_fraction: float
     kl: float
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How adapters of one's own are trained: LoRA of this rank and alpha on all linear layers but the head, AdamW, a linear fall of
+    the rate after a tenth of the steps, each step on `batch_size` demonstrations. `seed` is that of order and initial weights."""
+
+    lr: float
+    rank: int = 64
+    alpha: int = 16
+    epochs: int = 2
+    batch_size: int = 2
+    seed: int = 0
+
+
+class Adapted(Protocol):
+    """Adapters of one policy, by number; None is the policy itself."""
+
+    def sample(self, prompts: Sequence[tuple[int | None, str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
+        """`how.n` attempts for each (adapter, task id, prompt), in order."""
+        ...
 
 
 Weights = Literal["policy", "reference", "average"]
@@ -105,7 +146,13 @@ class Engine(Protocol):
         ...
 
     def trial(self) -> AbstractContextManager[None]:
-        """What is trained inside the block is thrown away at its end: weights and optimiser are what they were, to the bit."""
+        """What is trained inside the block is thrown away at its end: weights and optimiser are what they were, to the bit. There alone
+        may lessons be made of sealed tasks, of which nothing but their prompts is known."""
+        ...
+
+    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning) -> Adapted:
+        """A fresh adapter for each course of demonstrations (advantages are not looked at), all trained in one batch; one without any is
+        the policy. The policy stays as it is, so that a course may be made of what a sealed prompt shows."""
         ...
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:

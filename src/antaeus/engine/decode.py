@@ -18,6 +18,7 @@ from antaeus.engine.draw import draw
 from antaeus.engine.forward import Context, Net
 from antaeus.engine.memory import exhausted
 from antaeus.engine.packed import packed
+from antaeus.engine.sharpen import sharpened
 from antaeus.errors import UserError
 from antaeus.noise import uniforms
 from antaeus.types import Attempt, Stop
@@ -148,6 +149,7 @@ class Batch:
         """The next token of each row, its log-probability and the entropy, [R] each."""
         u = [self.noise[i, min(len(row.ids), self.how.max_tokens - 1)] for i, row in enumerate(self.live)]
         logits = self.net.logits(self.context.hidden)
+        logits = sharpened(logits.float(), self.how.sharpen) if self.how.sharpen else logits
         return draw(logits, torch.tensor(u, device=self.net.device), self.how.temperature, self.how.top_k, self.how.top_p)
 
     def read(self, ids: Tensor) -> None:

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from antaeus.engine import memory, models
-from antaeus.engine.base import Sampling, Scores, Trained, Update, Weights
+from antaeus.engine.adapter_plans import plan_of
+from antaeus.engine.base import Adapted, Sampling, Scores, Trained, Tuning, Update, Weights
 from antaeus.engine.checks import reason
 from antaeus.engine.decode import Stops, decode
 from antaeus.engine.forward import Net
@@ -85,6 +86,13 @@ class LocalEngine:
         finally:
             self._put(kept)
             self._use(learner)
+
+    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning) -> Adapted:
+        from antaeus.engine.adapters import Adapters  # which stands on this file
+
+        many = Adapters(self, len(courses), rank=how.rank, alpha=how.alpha)
+        many.train([plan_of(course, how) for course in courses])
+        return many
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:
         if resumable:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from antaeus.engine.base import Scores, Trained, Update
+from antaeus.engine.confusion import Table, blank, counted, share
 from antaeus.engine.draw import statistics
 from antaeus.engine.forward import Net, pad
 from antaeus.engine.losses import clipped_surrogate, k3, token_weights
@@ -112,27 +113,37 @@ class Learner:
         """Add the gradient of the batch's loss to the masters. Returns the loss, the share of clipped tokens, the mean k3."""
         lengths = torch.tensor([len(lesson.ids) for lesson in lessons])
         weights = token_weights(lengths, how).split(lengths.tolist())
-        active = [i for i, lesson in enumerate(lessons) if lesson.advantage or how.kl or how.entropy]
-        totals = torch.zeros(3)
+        active = [i for i, lesson in enumerate(lessons) if lesson.advantage or how.kl or how.entropy or how.confusion]
+        totals, table = torch.zeros(3), self._confusion([lessons[i] for i in active], how, max_tokens) if how.confusion else None
         for rows in micro_batches([lessons[i] for i in active], max_tokens):
             batch = [lessons[active[i]] for i in rows]
-            totals += self._micro(batch, torch.cat([weights[active[i]] for i in rows]), how)
+            totals += self._micro(batch, torch.cat([weights[active[i]] for i in rows]), how, table)
         tokens = max(1, int(lengths.sum()))
         return totals[0].item(), totals[1].item() / tokens, totals[2].item() / tokens
 
-    def _micro(self, batch: Sequence[Lesson], weight: Tensor, how: Update) -> Tensor:
+    @torch.no_grad()
+    def _confusion(self, lessons: Sequence[Lesson], how: Update, max_tokens: int) -> Table:
+        """What has to be known of the whole batch before the confusion of a part of it can be differentiated."""
+        table = blank(torch.tensor([i for lesson in lessons for i in lesson.ids], device=self.net.device))
+        for rows in micro_batches(lessons, max_tokens):
+            hidden, _ = _states(self.net, [(lessons[i].prompt_ids, lessons[i].ids) for i in rows])
+            for part in hidden.split(chunk(self.net)):
+                table = counted(table, self.net.logits(part).float() / how.temperature)
+        return table
+
+    def _micro(self, batch: Sequence[Lesson], weight: Tensor, how: Update, table: Table | None) -> Tensor:
         """Head and loss chunk by chunk, then the body. Returns the sums of loss, clipped tokens and k3, [3]."""
         hidden, ids = _states(self.net, [(b.prompt_ids, b.ids) for b in batch])
         columns, size = torch.stack([weight, *_columns(batch)]).to(hidden.device), chunk(self.net)
         totals, slopes = torch.zeros(3), []
         for part, y, c in zip(hidden.split(size), ids.split(size), columns.split(size, 1), strict=True):
             leaf = part.detach().requires_grad_()
-            totals += self._chunk(leaf, y, c, how)
+            totals += self._chunk(leaf, y, c, how, table)
             slopes.append(leaf.grad)
         hidden.backward(torch.cat(slopes))
         return totals
 
-    def _chunk(self, hidden: Tensor, ids: Tensor, columns: Tensor, how: Update) -> Tensor:
+    def _chunk(self, hidden: Tensor, ids: Tensor, columns: Tensor, how: Update, table: Table | None) -> Tensor:
         """Backpropagate the loss of these tokens to their hidden states [N, D] and to the head."""
         weight, advantage, old, has_old, ref, has_ref = columns
         logits = self.net.logits(hidden).float()
@@ -141,7 +152,7 @@ class Learner:
         loss, clipped = clipped_surrogate(logp, _given(old, has_old, logp), advantage, how)
         kl = k3(logp, _given(ref, has_ref, logp))
         direct = how.entropy * _entropy(logits) if how.entropy else 0.0
-        total = (weight * (loss + how.kl * kl + direct)).sum()
+        total = (weight * (loss + how.kl * kl + direct)).sum() + (how.confusion * share(logits, table) if table else 0.0)
         total.backward()
         return torch.stack([total.detach(), clipped.sum(), kl.detach().sum()]).cpu()
 

@@ -17,6 +17,7 @@ from typing import Any
 from antaeus.errors import UserError
 from antaeus.overlap import Index, text_of, tokens
 from antaeus.paraphrase import Paraphrases
+from antaeus.propose.arc import arc
 from antaeus.propose.builtin import FAMILIES, builtin, meant, names, require_sizes
 from antaeus.propose.files import SUFFIXES, read_hub, read_rows, shown
 from antaeus.propose.gym import gym
@@ -44,7 +45,8 @@ def load(
     stop: Sequence[str] | None = None,
     extract: str | None = None,
 ) -> TaskSet:
-    """The tasks that `spec` names: "add2" (see `names`), "gym:<generator>", "<file>.jsonl" or "hub:<dataset>[:<split>]".
+    """The tasks that `spec` names: "add2" (see `names`), "arc[:<characters>]", "gym:<generator>", "<file>.jsonl" or
+    "hub:<dataset>[:<split>]".
 
     `practice`, `anchor` and `exam` are files (or hub: names) that stand in for a part; to a set with worked examples they get
     the same ones. Sizes default to 256, 64, 200 of what is generated; to all practice, 64 and 200 of a file that is split; to
@@ -79,11 +81,13 @@ def _base(spec: str, seed: int, asked: Mapping[str, int | None], given: Mapping[
     sizes = {f"n_{part}": n for part, n in asked.items() if n is not None and part not in given}
     if spec in FAMILIES:
         return builtin(spec, seed, **sizes)
+    if spec.partition(":")[0] == "arc":
+        return arc(spec, seed, **sizes)
     if spec.startswith("gym:"):
         return gym(spec.removeprefix("gym:"), seed, **sizes)
     if spec.startswith("hub:") or "/" in spec or "\\" in spec or Path(spec).suffix:
         return _from_rows(spec, asked, given)
-    raise UserError(f"unknown tasks {short(spec)}{meant(spec, FAMILIES)}; or give FILE.jsonl, gym:GENERATOR or hub:DATASET")
+    raise UserError(f"unknown tasks {short(spec)}{meant(spec, FAMILIES)}; or give FILE.jsonl, arc, gym:GENERATOR or hub:DATASET")
 
 
 def _rows(source: str) -> list[Row]:
@@ -181,7 +185,7 @@ def _chosen(practice: Sequence[Practice], seed: int, n: int | None) -> tuple[Pra
 
 
 def _warn_of_few(tasks: TaskSet, asked: Mapping[str, int | None], given: Mapping[str, str]) -> None:
-    if tasks.name in FAMILIES or tasks.name.startswith("gym:"):
+    if tasks.name in FAMILIES or tasks.name.startswith(("gym:", "arc")):
         asked = {part: asked[part] for part in given}  # of what it generates, a generator has said so itself
     sizes = {part: (len(getattr(tasks, part)), n) for part, n in asked.items() if n is not None}
     few = [f"{size} {part} tasks instead of {n}" for part, (size, n) in sizes.items() if size < n]

@@ -24,6 +24,17 @@ def majority(group: Group, agreement: float = 0.0) -> list[Verdict]:
     return [_verdict(c, winner, share) for c in label]
 
 
+def steady(group: Group, parts: int, agreement: float = 0.0) -> list[Verdict]:
+    """As `majority`, of attempts that come in `parts` equal lots, one after another; abstains, too, where the lots have not all the same
+    majority as the whole."""
+    label, winner, _ = _count(group)
+    size = len(label) // parts
+    lots = [Counter(c for c in label[i * size : (i + 1) * size] if c is not None) for i in range(parts)]
+    if winner is not None and any(not lot or lot.most_common(1)[0][0] != winner for lot in lots):
+        return [Verdict(None, Source.SELF, "the majority changed from one adaptation to the next") for _ in label]
+    return majority(group, agreement)
+
+
 def _verdict(own: int | None, winner: int, share: dict[str, float]) -> Verdict:
     if own is None:
         return Verdict(0.0, Source.SELF, "no answer", share)
