@@ -28,6 +28,11 @@ def total(text: str) -> np.ndarray:
     return vectors[tokenizer.encode(text, add_special_tokens=False).ids].sum(axis=0, dtype=np.float32)
 
 
+def embed(text: str) -> np.ndarray:
+    """Mean vector of all of `text`'s tokens, numbers included, of length 1 (0 where it has none), [256]. It does not know their order."""
+    return unit(total(text))
+
+
 def unit(vector: np.ndarray) -> np.ndarray:
     """`vector` at length 1; 0 stays 0."""
     return vector / (np.linalg.norm(vector) or 1.0)

@@ -3,7 +3,33 @@
 from __future__ import annotations
 
 from antaeus.recipes.base import Recipe
+from antaeus.recipes.em_ft import EMFT
+from antaeus.recipes.em_rl import EMRL
+from antaeus.recipes.entropy import Entropy
+from antaeus.recipes.evol_rl import EvolRL
+from antaeus.recipes.intuitor import Intuitor
+from antaeus.recipes.mm_upt import MMUPT
+from antaeus.recipes.one_shot_em import OneShotEM
+from antaeus.recipes.rent import RENT
 from antaeus.recipes.rlvr import RLVR
+from antaeus.recipes.srt import SRT
 from antaeus.recipes.ttrl import TTRL
+from antaeus.recipes.urlvr import URLVR
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (TTRL, RLVR)}
+RECIPES: dict[str, type[Recipe]] = {
+    recipe.name: recipe
+    for recipe in (
+        TTRL,
+        RLVR,
+        SRT,
+        EvolRL,
+        MMUPT,
+        EMFT,
+        EMRL,
+        Entropy,
+        RENT,
+        OneShotEM,
+        Intuitor,
+        URLVR,
+    )
+}

@@ -19,6 +19,11 @@ from antaeus.verify.controls import CONTROLS
 Reference = Sequence[Sequence[Scores]] | None
 
 
+def preset(name: str, default: Any, **bounds: Any) -> Any:
+    """A field that all recipes share, with another default; `bounds` replace what it takes."""
+    return field(default=default, metadata={**Recipe.__dataclass_fields__[name].metadata, **bounds})
+
+
 def knob(default: Any, about: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
     """A field of a recipe: its default, one line of help, and what values it takes (bounds are inclusive)."""
     return field(default=default, metadata={"about": about, "low": low, "high": high, "choices": tuple(choices)})
