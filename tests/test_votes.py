@@ -257,16 +257,8 @@ def test_they_are_logged_and_nothing_else_sees_them(tmp_path, monkeypatch):
 # --- whole runs
 
 SMALL = (
-    "rounds=2",
-    "prompts=16",
-    "samples=8",
-    "anchor_every=1",
-    "n_anchor=10",
-    "n_exam=20",
-    "max_tokens=6",
-    "extract=number",
-    "on_alarm=note",
-)
+    "rounds=2", "prompts=8", "samples=8", "anchor_every=2", "n_anchor=5", "n_exam=10", "max_tokens=5", "extract=number", "on_alarm=note",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -279,7 +271,7 @@ SMALL = (
     ],
 )
 def test_two_rounds_of_each(cli, tmp_path, recipe, more, sources):
-    args = ("--model", "tiny", "--tasks", digits(tmp_path / "d.jsonl", 200), "--run-dir", tmp_path / "r", "--json")
+    args = ("--model", "tiny", "--tasks", digits(tmp_path / "d.jsonl", 60), "--run-dir", tmp_path / "r", "--json")
     code, out, err = cli("run", recipe, *SMALL, *more, *args)
     assert code == 0, err
     summary = json.loads(out)
