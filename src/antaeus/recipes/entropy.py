@@ -35,7 +35,7 @@ from antaeus.types import Group, Lesson, Verdict
 
 @dataclass(frozen=True)
 class Entropy(EMFT):
-    """Entropy minimisation by its full gradient."""
+    """Entropy minimisation by its full gradient, of which EM-FT (arXiv 2505.15134) keeps the direct term."""
 
     name: ClassVar[str] = "entropy"
     title: ClassVar[str] = "the full gradient of its entropy, both terms; one can be left out"

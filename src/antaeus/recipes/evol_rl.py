@@ -47,9 +47,6 @@ class EvolRL(TTRL):
     clip_high: float = preset("clip_high", 0.28)
     agreement: float = knob(0.0, "learn only from prompts whose majority has at least this share of the votes", low=0.0, high=1.0)
     bonus: float = knob(0.003, "weight of the bonus on token entropy", low=0.0)
-    mix: float = knob(
-        0.5, "weight of the mean likeness to one's own side; the rest is that to the nearest attempt", low=0.0, high=1.0
-    )
 
     def refuse(self, tasks: TaskSet, engine: Engine) -> None:
         if not vectors.available():
@@ -58,7 +55,7 @@ class EvolRL(TTRL):
             )
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return [banded(group, vectors.embed, agreement=self.agreement, mix=self.mix) for group in groups]
+        return [banded(group, vectors.embed, agreement=self.agreement) for group in groups]
 
     def update(self, round: Round) -> Update:
         return replace(super().update(round), entropy=-self.bonus)
