@@ -15,6 +15,7 @@ from antaeus.config import configure
 from antaeus.engine.base import Sampling, Scores
 from antaeus.errors import UserError
 from antaeus.learn import advantages, entropy
+from antaeus.preparing import refuse_mitigation
 from antaeus.recipes.em_ft import EMFT
 from antaeus.recipes.em_rl import EMRL
 from antaeus.recipes.entropy import Entropy
@@ -284,6 +285,10 @@ def test_rewards_teach_these_nothing_and_controls_are_refused(recipe):
     with pytest.raises(UserError, match="kl_in=reward"):
         dataclasses.replace(recipe, kl=0.1, kl_in="reward")
     assert dataclasses.replace(recipe, control="no-op").control == "no-op"
+    for given in ({"labels": "fixed"}, {"on_alarm": "rollback", "mitigation": "labels"}):
+        with pytest.raises(UserError, match="labels.*no reward"):
+            refuse_mitigation(*configure(recipe.name, given))
+        refuse_mitigation(*configure("em_rl", given))
 
 
 def test_em_ft_has_entropy_as_its_loss_and_no_advantage():

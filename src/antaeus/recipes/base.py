@@ -38,6 +38,7 @@ class Recipe:
     rung: ClassVar[int]  # of the ladder of letting go, see docs/architecture.md
     source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
     contrast: ClassVar[bool] = True  # it learns from attempts at one prompt that differ in score
+    rewarded: ClassVar[bool] = True  # what it learns depends on the scores of its verdicts
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)

@@ -9,8 +9,8 @@ written does not enter. `entropy` has both terms, `em_rl` the rewards of the sam
 
 What differs, and why:
 * One update a round on fresh attempts, no KL term; rates and sizes suit a small model.
-* Verdicts (minus the mean entropy) are only logged: learning reads none of them but an abstention. So a control reward, or
-  `labels=fixed`, would change nothing, and controls but `no-op` are refused.
+* Verdicts (minus the mean entropy) are only logged: learning reads nothing of them but an abstention. So control rewards and
+  `labels=fixed` would change nothing, and are refused; what is left to compare with is `control=no-op`, and `ttrl control=random`.
 
 Command: `antaeus run em_ft --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: not measured yet.
@@ -40,6 +40,7 @@ class EMFT(Recipe):
     rung: ClassVar[int] = 4
     source: ClassVar[Source] = Source.SELF
     contrast: ClassVar[bool] = False
+    rewarded: ClassVar[bool] = False
 
     samples: int = preset("samples", 1, low=1)
     aggregate: str = preset("aggregate", "sequence")
