@@ -231,12 +231,16 @@ def test_label_and_reward_accuracy_by_hand():
     seen = truth.measure(groups, [majority(g) for g in groups], [*real, None])
     assert seen["label_accuracy"] == pytest.approx(1 / 3) and seen["practice_accuracy"] == pytest.approx(7 / 18)
     assert seen["reward_accuracy"] == pytest.approx((4 + 8 + 2) / 18)
-    assert seen["reward_truth"] == pytest.approx(
-        np.corrcoef([1] * 3 + [0] * 5 + [1] * 6 + [0] * 4, [0, 0, 0, 1] + [0] * 4 + [1] * 6 + [0] * 4)[0, 1]
-    )
+    given, due = np.array([1] * 3 + [0] * 5), np.array([0] * 3 + [1] + [0] * 4)
+    agreed = np.array([1] * 6 + [0] * 2)
+    inner = [np.concatenate([given - 3 / 8, agreed - 6 / 8]), np.concatenate([due - 1 / 8, agreed - 6 / 8])]
+    assert seen["reward_truth"] == pytest.approx(np.corrcoef(*inner)[0, 1])  # the blank prompt has no spread
     assert seen.keys() == truth.DEFINITIONS.keys() and truth.measure(groups, [[]] * 4, [None] * 4) == {}
     graded = truth.measure([good], [verdicts(*[0.3] * 8)], [real[1]])
     assert "reward_accuracy" not in graded and graded["reward_truth"] == 0.0
+    apart = [group("7", "1"), group("2", "1", task=Practice("u", "y"))]  # surer where it is right, and never within a prompt
+    level = truth.measure(apart, [verdicts(0.9, 0.9), verdicts(-0.1, -0.1)], [verdicts(1.0, 0.0), verdicts(0.0, 0.0)])
+    assert level["reward_truth"] == 0.0
 
 
 def test_they_are_logged_and_nothing_else_sees_them(tmp_path, monkeypatch):

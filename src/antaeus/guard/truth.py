@@ -15,7 +15,8 @@ DEFINITIONS = {
     "label_accuracy": "Share of prompts whose majority answer is the sealed one; a prompt without any answer counts as wrong.",
     "reward_accuracy": "Share of rewards of 0 or 1 that are what the sealed answer would have given. It can be high where labels are "
     "wrong: a wrong majority still refuses most wrong answers.",
-    "reward_truth": "Correlation of rewards with right and wrong over all attempts of the round; 0 where either does not vary.",
+    "reward_truth": "Correlation of rewards with right and wrong within prompts (both less their prompt's mean): what group advantages go "
+    "by. At 0 or below, learning cannot help; 0 also where either does not vary.",
 }
 
 
@@ -27,9 +28,9 @@ def measure(
     known = [(g, own, real) for g, own, real in zip(groups, verdicts, truth, strict=True) if real is not None]
     if not known:
         return {}
-    pairs = [(v.score, t.score) for _, own, real in known for v, t in zip(own, real, strict=True)]
-    pairs = [(given, due) for given, due in pairs if given is not None and due is not None]
-    binary = [(given, due) for given, due in pairs if given in (0.0, 1.0)]
+    rows = [[(v.score, t.score) for v, t in zip(own, real, strict=True)] for _, own, real in known]
+    pairs = [[(given, due) for given, due in row if given is not None and due is not None] for row in rows]
+    binary = [(given, due) for row in pairs for given, due in row if given in (0.0, 1.0)]
     return {
         "practice_accuracy": fmean(t.score or 0.0 for _, _, real in known for t in real),
         "label_accuracy": fmean(_label_is_right(group, real) for group, _, real in known),
@@ -43,8 +44,16 @@ def _label_is_right(group: Group, real: Sequence[Verdict]) -> bool:
     return bool(count) and real[label.index(count.most_common(1)[0][0])].score == 1.0
 
 
-def _correlation(pairs: Sequence[tuple[float, float]]) -> float:
+def _correlation(rows: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """Of the pairs' two members, each less its mean in its row."""
+    flat = [pair for row in rows if row for pair in zip(*map(_centred, zip(*row, strict=True)), strict=True)]
     try:
-        return correlation(*zip(*pairs, strict=True))
+        return correlation(*zip(*flat, strict=True))
     except (StatisticsError, TypeError):  # a constant, or fewer than two
         return 0.0
+
+
+def _centred(values: Sequence[float]) -> list[float]:
+    """Less their mean; 0 where they are all the same, which rounding must not blur."""
+    mean = fmean(values)
+    return [value - mean if len(set(values)) > 1 else 0.0 for value in values]
