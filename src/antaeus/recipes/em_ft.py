@@ -13,7 +13,8 @@ What differs, and why:
   `labels=fixed` would change nothing, and are refused; what is left to compare with is `control=no-op`, and `ttrl control=random`.
 
 Command: `antaeus run em_ft --model lab lr=1e-4 prompts=32 rounds=20`.
-Expect: not measured yet.
+Expect: on the laboratory model 50.5 -> 76.0 % of 200 unseen sums (seed 0, ten seconds), 77.5 with samples=16; token entropy .40 -> .19.
+`ttrl` brings 70 to 79 there over ten seeds, a coin for a reward (`ttrl control=random`) 56.0.
 """
 
 from __future__ import annotations

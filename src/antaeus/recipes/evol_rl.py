@@ -16,8 +16,9 @@ What differs, and why:
   stands beside a reward for variety; `bonus=0` turns it off.
 * Four updates a round, since with one the ratio is 1 and the upper clip never acts.
 
-Command: `antaeus run evol_rl --model lab lr=1e-4 prompts=32 rounds=20`.
-Expect: not measured yet.
+Command: `antaeus run evol_rl --model lab lr=3e-5 prompts=32 rounds=20`.
+Expect: on the laboratory model 50.5 -> 69.5 % of 200 unseen sums (seed 0, half a minute); with lr=1e-4 and
+`on_alarm=note` 71.5, an alarm rings in round 4.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ What differs, and why:
 * The prompt is the first practice task of the run's seed, or the one named by `prompt_id`; the paper takes one whose answers vary most.
 * No repetition penalty (1.15 there), the nucleus of .95 is kept; the rate is constant, and fits a small model (2e-5 there).
 
-Command: `antaeus run one_shot_em --model lab`.
-Expect: not measured yet.
+Command: `antaeus run one_shot_em --model lab lr=1e-4 anchor_every=1`.
+Expect: on the laboratory model 50.5 -> 60.0 % of 200 unseen sums (seed 0, four seconds), best in round 5; in round 6 an alarm ends it, with
+59.0. Left to go on (`on_alarm=note`) it ends at 57.5, and with lr=3e-4 at 49.0.
 """
 
 from __future__ import annotations

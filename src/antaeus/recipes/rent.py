@@ -10,7 +10,9 @@ What differs: no KL term (0.001 there), one update a round, 16 attempts (5 there
 the official code that gives an attempt without an answer a reward of its own (-7 there); 0 leaves it its entropy.
 
 Command: `antaeus run rent --model lab lr=1e-4 prompts=32 rounds=20`.
-Expect: not measured yet.
+Expect: harm on the laboratory model. 50.5 -> 4.5 % of 200 unseen sums (seed 0, `on_alarm=note`: an alarm rings in round 2; the base stays
+the best), 43.0 with lr=2e-5. Entropies before tokens do not know which tokens were drawn: within a prompt the reward's correlation
+with being right is 0.0 in the first round (meter `reward_truth`), and token entropy *rises*, .40 -> 1.34. On long texts not measured.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ no instead of \\boxed{True}, and an attempt without an answer is not judged but 
 `label_accuracy`, `reward_accuracy` and `reward_truth` of every run with practice answers are the paper's figures.
 
 Command: `antaeus run urlvr reward=probability --model lab lr=1e-4 prompts=32 rounds=20`.
-Expect: not measured yet.
+Expect: on the laboratory model 50.5 -> 69.5 % of 200 unseen sums with probability, 70.0 trajectory_entropy, 74.0 majority, 87.5 hybrid (one
+seed, half a minute each); token_entropy and self_certainty are the rewards of `rent` and `intuitor` and do harm there. What tells these
+apart is `reward_truth` of the first round: .55, .51, 0.0 and -.25. self_verify was only tried: SmolLM2 says yes or no to 26 of 32
+attempts, and yes to wrong sums (11 of 15) as to right ones (7 of 11).
 """
 
 from __future__ import annotations
