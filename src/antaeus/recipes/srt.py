@@ -18,8 +18,8 @@ What differs, and why:
   (verdicts of ground truth), all others from votes. At 0, as by default, nothing opens the practice vault.
 
 Command: `antaeus run srt --model lab lr=1e-4 prompts=32 rounds=20`.
-Expect: on the laboratory model 50.5 -> 64.5 % of 200 unseen sums (seed 0, half a minute), as `keep=0.5 agreement=0` gives 66.5; with
-`mixed=0.25` 73.0. `ttrl` gives 70.5 there with the same seed.
+Expect: on the laboratory model 50.5 -> 64.5 % of 200 unseen sums (seed 0, half a minute), 66.5 with `keep=0.5
+agreement=0`, 73.0 with `mixed=0.25`. `ttrl` gives 70.5 there with the same seed.
 """
 
 from __future__ import annotations
