@@ -308,6 +308,10 @@ def test_terms_of_the_entropy_are_switched_apart():
         out = recipe.learn(round_of(), [g], recipe.verify(round_of(), [g]))
         told[terms] = (recipe.update(round_of()).entropy, any(any(x.advantage) if x.advantage else False for x in out))
     assert told == {"both": (1.0, True), "direct": (1.0, False), "score": (0.0, True)}
+    for aggregate, formula in (("constant", entropy.of_the_sum), ("sequence", entropy.of_the_mean)):
+        recipe = Entropy(aggregate=aggregate)
+        out = recipe.learn(round_of(), [g], recipe.verify(round_of(), [g]))
+        assert [x.advantage for x in out] == formula(g.attempts) and recipe.update(round_of()).aggregate == aggregate
     for given in ({"updates": 2}, {"top_p": 0.9}):
         with pytest.raises(UserError, match="terms=direct"):
             Entropy(**given)

@@ -241,6 +241,9 @@ def test_label_and_reward_accuracy_by_hand():
     apart = [group("7", "1"), group("2", "1", task=Practice("u", "y"))]  # surer where it is right, and never within a prompt
     level = truth.measure(apart, [verdicts(0.9, 0.9), verdicts(-0.1, -0.1)], [verdicts(1.0, 0.0), verdicts(0.0, 0.0)])
     assert level["reward_truth"] == 0.0
+    mixed = [group("7", "1", "1"), group("7", "1")]  # three times .003 has a mean that is not .003, by rounding
+    blurred = truth.measure(mixed, [verdicts(*[0.003] * 3), verdicts(0.5, 0.5)], [verdicts(1.0, 0.0, 0.0), verdicts(1.0, 0.0)])
+    assert blurred["reward_truth"] == 0.0
 
 
 def test_they_are_logged_and_nothing_else_sees_them(tmp_path, monkeypatch):
