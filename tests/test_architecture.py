@@ -19,7 +19,7 @@ HEAVY_ROOMS = {"engine", "bench", "adopt"}  # the bench measures the engine from
 STAGES = ("propose", "solve", "verify", "learn", "guard")
 FLOORS = [
     ("types", "errors"),
-    ("answers", "stats", "noise", "overlap", "gym", "arithmetic", "grids"),
+    ("answers", "stats", "noise", "overlap", "gym", "arithmetic", "grids", "vectors"),
     ("paraphrase", "moves"),
     ("engine",),
     STAGES,

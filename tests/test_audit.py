@@ -171,7 +171,7 @@ def test_ordinary_work_is_not_tainted(text):
 
 
 def test_without_word_vectors_the_fence_says_so(monkeypatch):
-    monkeypatch.setattr("antaeus.paraphrase.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("antaeus.vectors.importlib.util.find_spec", lambda name: None)
     fence = Fence(HELD)
     fence.check([Practice("p", REWORDED[TEA])])
     (found,) = fence.findings()
@@ -742,7 +742,7 @@ def test_what_is_missing_counts_against_the_run(copied, tiny_folder, monkeypatch
         lambda a: {**a, "task": {**a["task"], "prompt": TEA + a["task"]["id"]}} if a["set"] == "exam" else a,
     )
     assert "contamination" not in rules(audit(copied, tiny_folder))
-    monkeypatch.setattr("antaeus.paraphrase.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("antaeus.vectors.importlib.util.find_spec", lambda name: None)
     assert "contamination" in rules(audit(copied, tiny_folder))
 
 

@@ -28,7 +28,7 @@ class Blind(RLVR):
     """Looks at no verdict, as far as the league is told."""
 
     name: ClassVar[str] = "blind"
-    scored: ClassVar[bool] = False
+    rewarded: ClassVar[bool] = False
 
 
 @pytest.fixture(scope="module")

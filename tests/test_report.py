@@ -105,6 +105,7 @@ def event(r: int, rng: random.Random, gain: float) -> dict[str, Any]:
         **dict.fromkeys(("shared_answer", "reward_variance", "surprise", "retention", "repetition"), 0.1),
         **dict.fromkeys(("length_slope", "entropy_slope", "surge"), 0.0),
         **dict.fromkeys(("judge_mean", "judge_variance", "judge_first"), 0.5),
+        **dict.fromkeys(("practice_accuracy", "label_accuracy", "reward_accuracy", "reward_truth"), 0.5),
     }
     train = {
         "loss": rng.gauss(0, 0.02),

@@ -15,7 +15,7 @@ from antaeus import steering
 from antaeus.config import RunConfig
 from antaeus.engine.base import Engine, Scores, Trained, Weights
 from antaeus.errors import UserError
-from antaeus.guard import alarms, meters, mitigation
+from antaeus.guard import alarms, meters, mitigation, truth
 from antaeus.guard.overlap import Fence
 from antaeus.guard.trends import trends
 from antaeus.recipes.base import Recipe
@@ -26,6 +26,7 @@ from antaeus.solve.rollout import ask
 from antaeus.store.run import RunDir
 from antaeus.types import Group, Lesson, Practice, SealBroken, Source, Vault, Verdict
 from antaeus.verify import controls
+from antaeus.verify.ground import ground
 from antaeus.verify.vote import fixed
 
 Rows = list[list[Scores]]
@@ -66,7 +67,7 @@ def improve(
         measured = {**meters.measure(groups, verdicts, base), "retention": state.registry.retention(engine)}
         state.round = number
         state.history.append({**measured, "round": number})
-        measured |= trends(state.history)
+        measured |= trends(state.history) | truth.measure(groups, verdicts, graded(groups, sealed.tasks.practice_vault))
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s += time.monotonic() - began
@@ -106,6 +107,11 @@ def verify(recipe: Recipe, round: Round, groups: Sequence[Group], labels: mitiga
     if recipe.control == "shuffled-labels":
         return [controls.shuffled(row, group, round.draw) for row, group in zip(verdicts, groups, strict=True)]
     return verdicts
+
+
+def graded(groups: Sequence[Group], vault: Vault) -> list[list[Verdict] | None]:
+    """Ground truth's verdicts, for meters that nothing learns from; None for a task without sealed answer."""
+    return [ground(group, vault) if group.task.id in vault else None for group in groups]
 
 
 def without_tainted(fence: Fence, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]) -> list[list[Verdict]]:

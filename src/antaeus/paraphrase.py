@@ -13,23 +13,20 @@ is spelt that stands in digits); of 18 retold with other people and things none,
 other GSM8K problems, 200 of MATH-500, 150 finance formula problems, and 64 practice tasks of each of 94 reasoning-gym generators
 against 96 held-out ones. Of 1000 SQuAD questions, beside 264 others about the same passages, 4 are falsely suspected.
 
-Word vectors: WordLlama `l2_supercat_256` (MIT, Miller 2024), 32,000 static vectors inside the wheel, no network. Its files are read
-here and its code is not run: importing it sets up logging for the whole process and brings in an HTTP client.
+The word vectors are those of `antaeus.vectors`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from antaeus.overlap import tokens
+from antaeus.vectors import SIZE, available, total, unit
 
 NEAR = 0.7
 NEAR_WITHOUT_NUMBERS = 0.85
@@ -39,7 +36,6 @@ COMMON = 0.5  # share of the held-out texts
 SHORT = 8  # words: a held-out text of fewer is not looked for inside longer texts
 _STORY = 16  # words: no longer text is a sum
 _WINDOW = 6  # sentences
-_SIZE = 256
 
 _SPELT = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
@@ -67,11 +63,6 @@ class Retold(NamedTuple):
     sure: bool
 
 
-def available() -> bool:
-    """Whether the word vectors are installed (`pip install 'antaeus[audit]'`)."""
-    return importlib.util.find_spec("wordllama") is not None
-
-
 class Paraphrases:
     """Held-out texts as (id, text), built once; `hit` costs an embedding (0.2 ms) and a product with all of them.
 
@@ -91,7 +82,7 @@ class Paraphrases:
         self._templates = {_template(said): i for i, said in reversed([*enumerate(self._said)])}
         worded = sum(map(bool, self._words))
         self.blind = 0 if available() else worded
-        self._vectors = np.stack([embed(text) for _, text in pairs]) if worded and not self.blind else np.zeros((0, _SIZE))
+        self._vectors = np.stack([embed(text) for _, text in pairs]) if worded and not self.blind else np.zeros((0, SIZE))
         self._needed, self.alike = self._thresholds()
 
     def hit(self, text: str) -> Retold | None:
@@ -106,13 +97,13 @@ class Paraphrases:
         parts = [part for part in _SENTENCE.split(text) if part.strip()]
         if not len(self._vectors) or len(_words(tokens(text))) < SHORT:
             return None
-        totals = np.cumsum([np.zeros(_SIZE), *map(_total, parts)], axis=0)
+        totals = np.cumsum([np.zeros(SIZE), *map(_total, parts)], axis=0)
         spans = [(i, j) for i in range(len(parts)) for j in range(i + 1, min(i + _WINDOW, len(parts)) + 1)]
-        near = np.stack([_unit(totals[j] - totals[i]) for i, j in spans]) @ self._vectors.T >= self._needed
+        near = np.stack([unit(totals[j] - totals[i]) for i, j in spans]) @ self._vectors.T >= self._needed
         runs = (
             (totals[j] - totals[i], tokens(" ".join(parts[i:j]))) for (i, j), row in zip(spans, near, strict=True) if row.any()
         )
-        hits = [hit for total, said in runs if (hit := self._nearest(_unit(total), said, SHORT)) is not None]
+        hits = [hit for found, said in runs if (hit := self._nearest(unit(found), said, SHORT)) is not None]
         return max(hits, key=lambda hit: (hit.sure, hit.cosine), default=None)
 
     def renumbered(self, text: str) -> str | None:
@@ -151,28 +142,11 @@ class Paraphrases:
 
 def embed(text: str) -> np.ndarray:
     """Mean word vector of `text` without its numbers, of length 1 (0 where there are no words), [256]."""
-    return _unit(_total(text))
+    return unit(_total(text))
 
 
 def _total(text: str) -> np.ndarray:
-    tokenizer, vectors = _model()
-    return vectors[tokenizer.encode(_DIGITS.sub(" ", text), add_special_tokens=False).ids].sum(axis=0, dtype=np.float32)
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / (np.linalg.norm(vector) or 1.0)
-
-
-@cache
-def _model():
-    """The tokenizer and its vectors, [32000, 256] in float16."""
-    from safetensors.numpy import load_file
-    from tokenizers import Tokenizer
-
-    spec = importlib.util.find_spec("wordllama")
-    folder = Path(spec.origin or "").parent if spec else Path()
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
-    return tokenizer, load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
+    return total(_DIGITS.sub(" ", text))
 
 
 def _words(said: Sequence[str]) -> Words:

@@ -48,11 +48,17 @@ def others_for(settings: RunConfig) -> tuple[TaskSet, ...]:
 
 
 def refuse_mitigation(settings: RunConfig, method: Recipe) -> None:
-    """Raises `UserError` for a mitigation that this recipe cannot follow, before anything runs."""
+    """Raises `UserError` for labels or a mitigation that this recipe cannot follow, before anything runs."""
+    if settings.labels == "fixed" and not method.rewarded:
+        raise UserError(
+            f"labels=fixed: recipe {method.name} learns from no reward, so that labels would change nothing; take ttrl"
+        )
     if settings.on_alarm != "rollback":
         return
     if settings.mitigation == "agreement" and not hasattr(method, "agreement"):
         raise UserError(f"mitigation=agreement: recipe {method.name} has no agreement threshold; take lr or curriculum")
+    if settings.mitigation == "labels" and not method.rewarded:
+        raise UserError(f"mitigation=labels: recipe {method.name} learns from no reward; take lr or curriculum")
     if settings.mitigation == "labels" and method.source is Source.GROUND:
         raise UserError(f"mitigation=labels: recipe {method.name} learns from sealed answers already; take lr or curriculum")
 

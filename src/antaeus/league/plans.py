@@ -55,7 +55,7 @@ def plan(recipes: Sequence[str], tasks: Sequence[str], seeds: int, budget: int, 
     names = list(dict.fromkeys((REFERENCE, *recipes)))
     if strays := [key for key in given if "." in key and key.split(".")[0] not in names]:
         raise UserError(f"{strays[0]}: there is no {strays[0].split('.')[0]} in this league of {', '.join(names)}")
-    tested = [name for name in recipes if RECIPES[name].scored and name != REFERENCE]
+    tested = [name for name in recipes if RECIPES[name].rewarded and name != REFERENCE]
     if len(tested) < len(set(recipes) - {REFERENCE}) and STAND_IN not in tested:
         tested.append(STAND_IN)
     pairs = [(name, "none") for name in names] + [(name, control) for name in tested for control in CONTROLS]
@@ -81,7 +81,7 @@ def tokens(text: str) -> int:
 
 def control_of(recipe: str) -> str:
     """The recipe whose control runs test this one."""
-    return recipe if RECIPES[recipe].scored and recipe != REFERENCE else STAND_IN
+    return recipe if RECIPES[recipe].rewarded and recipe != REFERENCE else STAND_IN
 
 
 def _given(name: str, given: Mapping[str, Any], budget: int) -> tuple[tuple[str, Any], ...]:

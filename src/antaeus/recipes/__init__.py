@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from antaeus.recipes.base import Recipe
+from antaeus.recipes.em_ft import EMFT
 from antaeus.recipes.em_inf import EMInf
+from antaeus.recipes.em_rl import EMRL
+from antaeus.recipes.entropy import Entropy
+from antaeus.recipes.evol_rl import EvolRL
+from antaeus.recipes.intuitor import Intuitor
+from antaeus.recipes.mm_upt import MMUPT
+from antaeus.recipes.one_shot_em import OneShotEM
+from antaeus.recipes.rent import RENT
 from antaeus.recipes.rlvr import RLVR
+from antaeus.recipes.srt import SRT
 from antaeus.recipes.ttrl import TTRL
 from antaeus.recipes.ttt import TTT
 from antaeus.recipes.ttt_arc import TTTArc
 from antaeus.recipes.ttt_distill import TTTDistill
+from antaeus.recipes.urlvr import URLVR
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (TTRL, RLVR, EMInf, TTT, TTTDistill, TTTArc)}
+_LISTED = (
+    TTRL, RLVR, SRT, EvolRL, MMUPT, EMFT, EMRL, Entropy, RENT, OneShotEM, Intuitor, URLVR, EMInf, TTT, TTTDistill, TTTArc,
+)  # fmt: skip
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in _LISTED}

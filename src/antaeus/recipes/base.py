@@ -19,6 +19,11 @@ from antaeus.verify.controls import CONTROLS
 Reference = Sequence[Sequence[Scores]] | None
 
 
+def preset(name: str, default: Any, **bounds: Any) -> Any:
+    """A field that all recipes share, with another default; `bounds` replace what it takes."""
+    return field(default=default, metadata={**Recipe.__dataclass_fields__[name].metadata, **bounds})
+
+
 def knob(default: Any, about: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()) -> Any:
     """A field of a recipe: its default, one line of help, and what values it takes (bounds are inclusive)."""
     return field(default=default, metadata={"about": about, "low": low, "high": high, "choices": tuple(choices)})
@@ -33,7 +38,7 @@ class Recipe:
     rung: ClassVar[int]  # of the ladder of letting go, see docs/architecture.md
     source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
     contrast: ClassVar[bool] = True  # it learns from attempts at one prompt that differ in score
-    scored: ClassVar[bool] = True  # what it learns depends on its verdicts, so that control verdicts put it to the test
+    rewarded: ClassVar[bool] = True  # what it learns depends on the scores of its verdicts
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)

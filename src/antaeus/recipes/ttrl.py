@@ -11,6 +11,9 @@ What differs, and why:
 * One update a round (the paper: eight), so that the ratio is 1 and clipping never acts; rates and sizes suit a small model.
 * The learning rate falls linearly instead of along a cosine; no KL term (0.001 there).
 
+The paper's figures are meters of every run: its majority ratio is `agreement`; `label_accuracy` and `reward_accuracy` are there where
+practice tasks have sealed answers, which neither learning nor an alarm sees (`guard/truth.py`).
+
 Command: `antaeus run ttrl` (SmolLM2-135M-Instruct, two-digit addition, no answers).
 Expect: 28.5 -> 57.0 % of 200 unseen sums (median of 5 seeds, 56.0 to 59.5), in about 4 minutes of learning on one thread of a
 server CPU with bfloat16; docs/experiments.md has every seed.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from antaeus.guard import meters, trends
+from antaeus.guard import meters, trends, truth
 from antaeus.reporting.figures import Curve, line_chart
 from antaeus.reporting.reading import Record, Run
 from antaeus.reporting.wording import is_number, percent, plain, points, share
@@ -34,9 +34,13 @@ _GUARDED = {
     "judge_mean": "Judge's mean score",
     "judge_variance": "Judge's variance",
     "judge_first": "Judge prefers the first",
+    "practice_accuracy": "Accuracy on practice",
+    "label_accuracy": "Label accuracy",
+    "reward_accuracy": "Reward accuracy",
+    "reward_truth": "Reward and truth",
 }
 # key in events.jsonl -> (title, what it means). Keys that a recipe adds get a panel as well, under their own name.
-METERS = {key: (title, (meters.DEFINITIONS | trends.DEFINITIONS)[key]) for key, title in _GUARDED.items()} | {
+METERS = {key: (title, (meters.DEFINITIONS | trends.DEFINITIONS | truth.DEFINITIONS)[key]) for key, title in _GUARDED.items()} | {
     "pass_gap": (
         "pass@n over pass@1",
         "Share of anchors that one of the tries answered, less the share that a single try does (tries above 1). Towards 0 while accuracy "
@@ -48,7 +52,9 @@ METERS = {key: (title, (meters.DEFINITIONS | trends.DEFINITIONS)[key]) for key, 
     "clip_fraction": ("Clip fraction", "Share of tokens whose probability ratio was clipped in the update."),
     "kl": ("Divergence in the update", "Kullback–Leibler term of the loss, mean a token (nats)."),
 }
-SHARES = {"unanimous", "no_answer", "same_answer", "shared_answer", "truncated", "repetition", "judge_first", "clip_fraction"}
+SHARES = {"unanimous", "no_answer", "same_answer", "shared_answer", "truncated", "repetition", "judge_first", "clip_fraction"} | {
+    "practice_accuracy", "label_accuracy", "reward_accuracy",
+}  # fmt: skip
 
 
 def best_round(run: Run) -> int | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from antaeus.answers import classes
 from antaeus.types import Group, Source, Verdict
@@ -40,6 +43,34 @@ def _verdict(own: int | None, winner: int, share: dict[str, float]) -> Verdict:
         return Verdict(0.0, Source.SELF, "no answer", share)
     agrees = own == winner
     return Verdict(float(agrees), Source.SELF, "agrees with the majority" if agrees else "differs from the majority", share)
+
+
+def believed(group: Group, agreement: float = 0.0, *, soft: bool = False) -> list[Verdict]:
+    """As `majority`, but the share is of the attempts that have an answer, and where nobody has one it abstains (SRT, 2505.21444).
+    With `soft` an attempt's score is the share of its own answer among these. `parts` tells the majority's."""
+    label, winner, n = _count(group)
+    answered = sum(c is not None for c in label)
+    if winner is None or n < agreement * answered:
+        why = "nobody has an answer" if winner is None else "the majority is too small to be believed"
+        return [Verdict(None, Source.SELF, why, {"majority": n / max(1, answered)}) for _ in label]
+    share = {"majority": n / answered}
+    if not soft:
+        return [_verdict(c, winner, share) for c in label]
+    count = Counter(label)
+    return [Verdict(0.0 if c is None else count[c] / answered, Source.SELF, "share of its answer", share) for c in label]
+
+
+def foremost(rows: Sequence[Sequence[Verdict]], keep: float) -> list[list[Verdict]]:
+    """The verdicts of the share `keep` of a round's prompts; those of the others abstain. Prompts with ground truth's verdicts come
+    first, then those with the largest majority, those without any verdict last; ties in the round's order."""
+
+    def rank(i: int) -> tuple[bool, bool, float]:
+        silent = all(v.score is None for v in rows[i])
+        return silent, rows[i][0].source is not Source.GROUND, -rows[i][0].parts.get("majority", 0.0)
+
+    chosen = set(sorted(range(len(rows)), key=rank)[: math.ceil(keep * len(rows))])
+    why = "other prompts of the round agree more"
+    return [list(row) if i in chosen else [replace(v, score=None, why=why) for v in row] for i, row in enumerate(rows)]
 
 
 def leading(group: Group) -> tuple[str | None, float]:
