@@ -137,6 +137,7 @@ class Attempt:
     logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
     answer: str | None = None  # parsed; None = no answer found, which never votes and never wins
+    spent: int = 0  # tokens sampled for it in all, where it is the choice of several paths; 0 = its own
 
 
 @dataclass(frozen=True, slots=True)
