@@ -213,7 +213,7 @@ def test_python_api_has_the_names_of_the_command_line(tmp_path):
     summary = antaeus.run("ttrl", model="tiny", run_dir=tmp_path / "r", **dict(pair.split("=") for pair in SMALL))
     assert summary["status"] == "finished" and antaeus.resume(tmp_path / "r")["exam"] == json.loads(json.dumps(summary["exam"]))
     assert antaeus.report(tmp_path / "r").name == "report.html"
-    assert set(antaeus.list()) == {"ttrl", "rlvr"} and antaeus.list("ttrl")["rounds"]["low"] == 1
+    assert {"ttrl", "rlvr"} <= set(antaeus.list()) and antaeus.list("ttrl")["rounds"]["low"] == 1
     assert 0 <= antaeus.eval("tiny", "add2", n_exam=10)["accuracy"] <= 1
     with pytest.raises(UserError):
         antaeus.run("nosuch")

@@ -43,7 +43,6 @@ class Distill(Imitation):
     agreement: float = knob(0.0, "learn only from prompts on which at least this share of them agree", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.teacher:
             raise UserError("distill needs teacher=MODEL (a name, a folder or a hub id); without one, take lmsi")
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from antaeus.engine.base import Trained, Update
-from antaeus.errors import UserError
 from antaeus.learn.demonstrations import imitate, kept
 from antaeus.recipes.base import Recipe, Reference, knob
 from antaeus.recipes.round import Round
@@ -19,18 +18,18 @@ class Imitation(Recipe):
     """Sample, select, fine-tune on what was selected. A round without anything to select leaves the policy as it is."""
 
     contrast: ClassVar[bool] = False
+    # What only a policy gradient has is no field here, so that nobody sets it in vain.
+    advantage: ClassVar[str] = "grpo"
+    clip_low: ClassVar[float] = 0.2
+    clip_high: ClassVar[float] = 0.2
+    kl: ClassVar[float] = 0.0
+    kl_in: ClassVar[str] = "loss"
 
     temperature: float = knob(0.7, "sampling temperature of attempts; likelihoods are raised at 1", low=1e-3, high=10.0)
     schedule: str = knob("constant", "learning rate over the rounds", choices=("constant", "linear", "cosine"))
     most: int = knob(0, "demonstrations kept of each prompt, the first ones; 0 = all", low=0)
     epochs: int = knob(1, "passes over a round's demonstrations, of `updates` steps each", low=1)
     start: str = knob("policy", "where a round's learning sets out from: the policy, or the base", choices=("policy", "base"))
-
-    def __post_init__(self) -> None:
-        for field in ("advantage", "clip_low", "clip_high", "kl", "kl_in"):
-            if getattr(self, field) != getattr(Recipe, field):
-                has = f"{field}={getattr(self, field)}: {self.name} imitates, which has no {field.split('_')[0]}"
-                raise UserError(f"{has}; leave it out, or take rlvr or ttrl")
 
     def learn(
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling
-from antaeus.errors import UserError
 from antaeus.recipes.base import Recipe, Reference, knob
 from antaeus.recipes.round import Round
 from antaeus.solve.rollout import rollout
@@ -35,14 +34,21 @@ class SelfConsistency(Recipe):
     source: ClassVar[Source] = Source.SELF
     contrast: ClassVar[bool] = False
     inference: ClassVar[bool] = True
+    # Nothing is learned, and what only learning has is no field here.
+    lr: ClassVar[float] = 0.0
+    schedule: ClassVar[str] = "constant"
+    advantage: ClassVar[str] = "grpo"
+    aggregate: ClassVar[str] = "token"
+    clip_low: ClassVar[float] = 0.2
+    clip_high: ClassVar[float] = 0.2
+    kl: ClassVar[float] = 0.0
+    kl_in: ClassVar[str] = "loss"
+    updates: ClassVar[int] = 1
+    control: ClassVar[str] = "none"
 
     rounds: int = knob(1, "1: nothing is learned", low=1, high=1)
     samples: int = knob(16, "paths that vote on each answer", low=2)
     temperature: float = knob(0.7, "sampling temperature of paths", low=1e-3, high=10.0)
-
-    def __post_init__(self) -> None:
-        if self.control != "none":
-            raise UserError(f"control={self.control}: self_consistency learns from no verdicts; leave it out, or take ttrl")
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         return [majority(group) for group in groups]

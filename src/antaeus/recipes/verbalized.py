@@ -41,7 +41,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Verbalized(Recipe):
-    """The model's own expected grade as its objective."""
+    """The model's own expected grade as its objective (P(True), Kadavath et al. 2022, arXiv 2207.05221)."""
 
     name: ClassVar[str] = "verbalized"
     title: ClassVar[str] = (
