@@ -19,8 +19,8 @@ from antaeus.recipes import RECIPES
 from antaeus.recipes.distill import Distill
 from antaeus.recipes.round import Round
 from antaeus.recipes.self_consistency import SelfConsistency
-from antaeus.recipes.self_correct import REQUEST, REVISED, SelfCorrect
-from antaeus.recipes.star import HINTED, STaR
+from antaeus.recipes.self_correct import REQUEST, SelfCorrect
+from antaeus.recipes.star import STaR
 from antaeus.recipes.verbalized import Verbalized
 from antaeus.reporting.wording import way_of
 from antaeus.types import Group, Message, Practice, Source, Vault, to_json
@@ -28,7 +28,16 @@ from antaeus.verify.grade import Grade, grades
 from antaeus.verify.vote import chosen
 
 VAULT = Vault(Practice, {"t": "2"})
-SMALL = {"rounds": 2, "prompts": 16, "anchor_every": 1, "max_tokens": 40, "extract": "number", "on_alarm": "note"}
+SMALL = {
+    "rounds": 2,
+    "prompts": 8,
+    "anchor_every": 2,
+    "n_exam": 10,
+    "n_anchor": 5,
+    "max_tokens": 24,
+    "extract": "number",
+    "on_alarm": "note",
+}
 EACH = {
     "self_consistency": {"rounds": 1, "samples": 4},
     "lmsi": {"samples": 8},
@@ -79,9 +88,8 @@ def test_fixed_labels_and_a_curriculum_know_only_the_tasks_themselves(cli, tmp_p
 
 
 def test_the_meters_leave_out_what_else_was_written():
-    asked, beside = Group(TASK, (attempt(2),)), Group(replace(TASK, id="t" + HINTED), (attempt(3),))
-    assert loop.own([TASK], [asked, beside], [["a"], ["b"]]) == ([asked], [["a"]])
-    assert loop.own([], [asked, beside], [["a"], ["b"]]) == ([asked, beside], [["a"], ["b"]])
+    asked, beside = Group(TASK, (attempt(2),)), Group(replace(TASK, id="t2", about="t"), (attempt(3),))
+    assert loop.own([asked, beside], [["a"], ["b"]]) == ([asked], [["a"]])
 
 
 # --- STaR
@@ -106,7 +114,7 @@ def test_star_asks_again_with_the_answer_and_learns_without_it(tiny, monkeypatch
     round = round_(engine)
     groups = recipe.solve(round, [TASK])
     assert [p for _, p in asked] == ["2 + 2 = 4\n1 + 1 =", "2 + 2 = 4\nThe answer to what follows is 2.\n1 + 1 ="]
-    assert [g.task.id for g in groups] == ["t", "t" + HINTED]
+    assert [g.task.about for g in groups] == ["", "t"]
     lessons = recipe.learn(round, groups, recipe.verify(round, groups))
     assert said(engine, lessons) == [("2 + 2 = 4\n1 + 1 =", " thus 2")] and lessons[0].task == TASK
 
@@ -147,7 +155,7 @@ def test_a_revision_becomes_an_answer_to_the_bare_prompt(tiny, monkeypatch):
     round = round_(engine)
     groups = recipe.solve(round, [TASK])
     assert [p for _, p in asked] == ["2 + 2 = 4\n1 + 1 =", "2 + 2 = 4\n1 + 1 = 3\n1 + 1 ="]
-    assert groups[1].task.id == "t" + REVISED
+    assert [g.task.about for g in groups] == ["", "t"]
     lessons = recipe.learn(round, groups, recipe.verify(round, groups))
     assert said(engine, lessons) == [("2 + 2 = 4\n1 + 1 =", text) for text in (" 2", " yes 2")]
     split = replace(recipe, agreement=0.7)
@@ -170,7 +178,7 @@ def test_the_teachers_text_is_learned_in_the_students_tokens(tiny, tiny_folder):
     assert engine.beside(str(tiny_folder)) is engine.beside(str(tiny_folder)) is not engine
     round = round_(engine)
     (found,) = recipe.solve(round, [TASK])
-    written = engine.beside(str(tiny_folder)).sample([("t", TASK.shots + TASK.prompt)], recipe.sampling(round.tasks), seed="0/1")[
+    written = engine.beside(str(tiny_folder)).sample([("t", "2 + 2 = 4\n1 + 1 =")], recipe.sampling(round.tasks), seed="0/1")[
         0
     ]
     assert [a.text for a in found.attempts] == [a.text for a in written]
@@ -194,7 +202,7 @@ def test_the_majority_of_its_own_paths_is_each_attempts_answer(tiny, monkeypatch
     recipe = SelfConsistency(samples=3)
     (found,) = recipe.answer(tiny(), [TASK], Sampling(2, 8, 0.0), seed="s", read="number")
     assert [(a.index, a.text, a.answer) for a in found.attempts] == [(0, " so 2", "2"), (1, " 5", "5")]
-    assert [a.spent for a in found.attempts] == [13, 10]  # characters and end tokens of three paths each
+    assert [a.spent for a in found.attempts] == [12, 10]  # characters and end tokens of three paths each
     nobody = Group(TASK, (attempt(None), attempt(None, 1)))
     assert chosen(nobody) is nobody.attempts[0]
 
@@ -217,9 +225,10 @@ def test_a_way_of_answering_is_judged_and_named_as_such(cli, tmp_path, monkeypat
     spent = {g["version"]: sum(a["tokens"] for a in g["attempts"]) for g in attempts if g["set"] == "anchor"}
     assert summary["way"] == "self_consistency" and spent["r001"] > 2 * spent["base"]
     if summary["anchor_best_round"]:
-        recipe = SelfConsistency(samples=4)
+        recipe = SelfConsistency(samples=4, prompts=8)
         candidate = seals.digest([hashes["r001"], recipe.name, to_json(recipe)])
-        assert hashes["r001"] == hashes["base"] and candidate in (tmp_path / "lineage/ledger.jsonl").read_text()
+        marks = {v["fingerprint"] for v in lines(tmp_path / "r/versions/lineage.jsonl")}
+        assert len(marks) == 1 and candidate in (tmp_path / "lineage/ledger.jsonl").read_text()
         assert "holds the weights of the base" in (tmp_path / "r/report.html").read_text()
 
 

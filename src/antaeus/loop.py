@@ -24,7 +24,7 @@ from antaeus.records import Watch, log, record, restore, save, version_id
 from antaeus.sitting import Sealed, conclude, look_at_anchors
 from antaeus.solve.rollout import ask
 from antaeus.store.run import RunDir
-from antaeus.types import Group, Lesson, Practice, SealBroken, Source, Task, Vault, Verdict
+from antaeus.types import Group, Lesson, Practice, SealBroken, Source, Vault, Verdict
 from antaeus.verify import controls
 from antaeus.verify.vote import fixed
 
@@ -63,7 +63,7 @@ def improve(
             refuse_without_signal(method, groups, verdicts, lessons)
         trained = method.train(round, lessons) if lessons and method.control != "no-op" else []
 
-        measured = {**meters.measure(*own(practice, groups, verdicts, base)), "retention": state.registry.retention(engine)}
+        measured = {**meters.measure(*own(groups, verdicts, base)), "retention": state.registry.retention(engine)}
         state.round = number
         state.history.append({**measured, "round": number})
         measured |= trends(state.history)
@@ -99,7 +99,7 @@ def verify(recipe: Recipe, round: Round, groups: Sequence[Group], labels: mitiga
         return [controls.random(group, round.draw) for group in groups]
     if recipe.control == "format":
         return [controls.format(group) for group in groups]
-    verdicts = [fixed(g, labels.get(g.task.id, (None, 0.0))[0]) for g in groups] if labels else recipe.verify(round, groups)
+    verdicts = [fixed(g, labels[g.task.about or g.task.id][0]) for g in groups] if labels else recipe.verify(round, groups)
     if foreign := {v.source for row in verdicts for v in row} - recipe.sources:
         raise SealBroken(f"recipe {recipe.name} declares {recipe.source} verdicts and gave {', '.join(foreign)}")
     if recipe.control == "shuffled-labels":
@@ -134,12 +134,11 @@ def reference_scores(config: RunConfig, engine: Engine, recipe: Recipe, groups: 
     return base, base if config.reference == "base" else scored("average", None)
 
 
-def own(practice: Sequence[Task], groups: Sequence[Group], *beside: Sequence[Any]) -> tuple[list[Any], ...]:
+def own(groups: Sequence[Group], *beside: Sequence[Any]) -> tuple[list[Any], ...]:
     """The groups that are attempts at the round's own tasks, with what stands beside them (verdicts, scores): the meters leave out what
-    else a recipe had written, such as revisions, or attempts at a prompt with a hint. All, where a recipe made its tasks itself."""
-    asked = {task.id for task in practice}
-    rows = list(zip(groups, *beside, strict=True))
-    return tuple(map(list, zip(*([row for row in rows if row[0].task.id in asked] or rows), strict=True)))
+    else a recipe had written about these, such as revisions, or attempts at a prompt with a hint."""
+    rows = zip(groups, *beside, strict=True)
+    return tuple(map(list, zip(*(row for row in rows if not row[0].task.about), strict=True)))
 
 
 def refuse_without_signal(

@@ -53,6 +53,7 @@ class Task:
     check: str = "math"
     tags: tuple[str, ...] = ()
     proposed_by: str | None = None  # id of the attempt that wrote this task, where a model did
+    about: str = ""  # id of the task that this one asks about once more, such as with a hint, or for a revision
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from antaeus.solve.rollout import ask, rollout
 from antaeus.types import Group, Lesson, Message, Practice, Prompt, Source, Task, Verdict
 from antaeus.verify.vote import majority
 
-REVISED = " (revised)"  # what a revising task's id ends with
 REQUEST = "Look for mistakes in your answer. Then write a complete answer to the question once more, with them corrected."
 
 
@@ -58,8 +57,8 @@ class SelfCorrect(Imitation):
         asked = {group.task.id: group for group in groups}
         found = []
         for group, row in zip(groups, verdicts, strict=True):
-            if group.task.id.endswith(REVISED):
-                bare = asked[group.task.id.removesuffix(REVISED)]
+            if group.task.about:
+                bare = asked[group.task.about]
                 found += imitate(bare.task, kept(group, row, self.most), bare.attempts[0].prompt_ids)
         return found
 
@@ -73,4 +72,4 @@ def _revising(group: Group, chat: bool) -> Task:
         if isinstance(asked, str)
         else (*asked, Message("assistant", text), Message("user", REQUEST))
     )
-    return replace(task, id=task.id + REVISED, prompt=again, shots="", completion=True)
+    return replace(task, id=f"{task.id} (revised)", about=task.id, prompt=again, shots="", completion=True)

@@ -28,8 +28,6 @@ from antaeus.solve.rollout import preceded, rollout
 from antaeus.types import Group, Lesson, Practice, Source, Task, Verdict
 from antaeus.verify.ground import ground
 
-HINTED = " (with a hint)"  # what a hinted task's id ends with
-
 
 @dataclass(frozen=True)
 class STaR(Imitation):
@@ -61,7 +59,7 @@ class STaR(Imitation):
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         tasks = {task.id: task for task in round.tasks.practice}
-        return [ground(replace(group, task=tasks[_plain(group.task)]), round.vault) for group in groups]
+        return [ground(replace(group, task=tasks[group.task.about or group.task.id]), round.vault) for group in groups]
 
     def learn(
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
@@ -69,15 +67,11 @@ class STaR(Imitation):
         asked = {group.task.id: group for group in groups}
         found = []
         for group, row in zip(groups, verdicts, strict=True):
-            bare = asked[_plain(group.task)]
+            bare = asked[group.task.about or group.task.id]
             found += imitate(bare.task, kept(group, row, self.most), bare.attempts[0].prompt_ids)
         return found
 
 
-def _plain(task: Task) -> str:
-    """The id of the task without its hint."""
-    return task.id.removesuffix(HINTED)
-
-
 def _hinted(task: Task, answer: str) -> Task:
-    return replace(task, id=task.id + HINTED, prompt=preceded(task.prompt, f"The answer to what follows is {answer}."))
+    prompt = preceded(task.prompt, f"The answer to what follows is {answer}.")
+    return replace(task, id=f"{task.id} (with a hint)", about=task.id, prompt=prompt)
