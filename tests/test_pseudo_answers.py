@@ -178,9 +178,7 @@ def test_the_teachers_text_is_learned_in_the_students_tokens(tiny, tiny_folder):
     assert engine.beside(str(tiny_folder)) is engine.beside(str(tiny_folder)) is not engine
     round = round_(engine)
     (found,) = recipe.solve(round, [TASK])
-    written = engine.beside(str(tiny_folder)).sample([("t", "2 + 2 = 4\n1 + 1 =")], recipe.sampling(round.tasks), seed="0/1")[
-        0
-    ]
+    written = engine.beside(str(tiny_folder)).sample([("t", "2 + 2 = 4\n1 + 1 =")], recipe.sampling(round.tasks), seed="0/1")[0]
     assert [a.text for a in found.attempts] == [a.text for a in written]
     for a, s in zip(found.attempts, engine.score(found.attempts, temperature=0.7), strict=True):
         assert engine.tokenizer.decode(a.ids, skip_special_tokens=True).rstrip("\n") == a.text and a.logprobs == s.logprobs

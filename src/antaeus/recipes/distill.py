@@ -9,6 +9,10 @@ as attempts is therefore the teacher's text, and so is what the meters of attemp
 student is seen in retention, anchors and exam. Only the gate's ground truth says whether the teacher was worth imitating.
 
 What differs: samples instead of the mode of a beam search; no interpolation with the probabilities of the teacher's tokens.
+
+Command: `antaeus run distill --model lab teacher=FOLDER lr=1e-4 prompts=32`.
+Expect: from a version that lmsi took to 68.5 %, the laboratory model learns to answer 69.0 % of 200 unseen sums instead of 50.5
+(seed 0), on 4,278 tokens; the alarm ends it after round 9, as leaving the base for the teacher looks like a reward that is gamed.
 """
 
 from __future__ import annotations

@@ -13,6 +13,11 @@ What differs, and why:
 * `agreement` leaves out prompts with a small majority, as in ttrl; 0 is the paper, which notes that small majorities are mostly
   wrong.
 * A path that the token limit cut is not imitated.
+
+Command: `antaeus run lmsi --model lab lr=1e-4 prompts=32`.
+Expect: 50.5 -> 76.0 % of 200 unseen sums on the laboratory model (seed 0), where ttrl reaches 70 to 79; 68.5 % with the defaults.
+On word problems (grade school, SmolLM2-135M-Instruct, max_tokens=96, one round of 4 x 4 paths) four fifths of the paths are cut
+and few are left to learn from; base and version answer 0 of 16: the gate stays undecided. No word problem has been learned here.
 """
 
 from __future__ import annotations

@@ -9,6 +9,10 @@ What differs, and why:
   anchors choose the best iteration.
 * No top-k of 40 at sampling: log-probabilities are those of the whole distribution.
 * An attempt that the token limit cut is not imitated: it would show no ending.
+
+Command: `antaeus run rest_em --model lab`.
+Expect: 50.5 -> 76.0 % of 200 unseen sums on the laboratory model (seed 0). `lr=1e-4` is too much there: the alarm ends it in
+round 2.
 """
 
 from __future__ import annotations

@@ -9,6 +9,10 @@ A round samples `samples` first answers to each prompt and shows the first of th
 mistakes and to answer once more; `samples` revisions are drawn. Kept are those that give the revisions' majority answer, where it
 has at least the share `agreement`; they are learned as answers to the prompt alone. First answers are recorded and measured, not
 learned.
+
+Command: `antaeus run self_correct --model lab prompts=32 on_alarm=note`.
+Expect: 50.5 -> 63.5 % of 200 unseen sums on the laboratory model (seed 0), less than lmsi. `lr=1e-4` rings an alarm in round 5:
+undecided.
 """
 
 from __future__ import annotations

@@ -12,6 +12,10 @@ What differs, and why:
 * Controls that replace the verdicts get no hints: the hint is the answer.
 * The hint stands before the prompt, as what follows a completion's prompt is its answer. Rationales that argue back from it are
   kept like others, as in the paper, which names the danger: where chance is often right, so are wrong rationales.
+
+Command: `antaeus run star --model lab`.
+Expect: 50.5 -> 74.5 % of 200 unseen sums on the laboratory model (seed 0), with 7,344 tokens trained on. `lr=1e-4` is too much
+there: the alarm ends it in round 3 and the base stays.
 """
 
 from __future__ import annotations

@@ -14,6 +14,11 @@ gradient of E[S] over the model's own answers has two terms, chosen by `through`
 Guard: `judge_mean` and `judge_variance` of the meters are those of S. A mean that rises while the variance goes to 0 is a judge
 that likes everything. No paper's recipe as a whole; no figures to reproduce. The grade is asked for on the attempt's text as
 written.
+
+Command: `antaeus run verbalized --model lab through=answer lr=1e-4 prompts=32 rounds=20 on_alarm=note`.
+Expect: the laboratory model (seed 0) has never seen the words, and S stays at 0.000 for all; advantages and the optimiser take
+only its order, and 50.5 becomes 63.0 % of 200 sums (through=grade 59.0, both 66.0). With a coin for the reward (control=random)
+it becomes 56.0, so most of this is no knowledge of the grade. Not measured on a model that can grade.
 """
 
 from __future__ import annotations
