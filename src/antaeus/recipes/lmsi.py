@@ -10,8 +10,8 @@ What differs, and why:
 * The worked examples are those of the task set; where it has none, those two forms are the same and stand once. The bare answer
   is asked for in words (the paper changes its examples), only where the paths say more than that, once a prompt with their
   weight.
-* `agreement` leaves out prompts with a small majority, as in ttrl; 0 is the paper, which notes that small majorities are mostly
-  wrong.
+* `agreement` leaves out prompts with a small majority, as in ttrl; 0 is the paper, where small majorities are
+  right less often.
 * A path that the token limit cut is not imitated.
 
 Command: `antaeus run lmsi --model lab lr=1e-4 prompts=32`.

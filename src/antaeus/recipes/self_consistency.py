@@ -10,8 +10,8 @@ The one round shows how far paths agree; it teaches nothing.
 What differs: votes count classes of equivalent answers; of the winning paths the first is shown; 16 paths, for the cost.
 
 Command: `antaeus run self_consistency --model lab`.
-Expect: nothing on the laboratory model (seed 0): 50.5 -> 48.0 % of 200 sums, undecided. A sum is written without reasoning, so
-all paths are one draw from the same distribution, whose mode is the greedy answer.
+Expect: nothing on the laboratory model (seed 0): 50.5 -> 48.0 % of 200 sums, undecided. A sum is
+written without reasoning, so the majority is a noisy estimate of the likeliest answer, which greedy decoding mostly gives at once.
 """
 
 from __future__ import annotations
