@@ -13,7 +13,7 @@ from typing import Any
 
 from antaeus import steering
 from antaeus.config import RunConfig
-from antaeus.engine.base import Engine, Scores, Trained, Weights
+from antaeus.engine.base import Engine, Scores, Weights
 from antaeus.errors import UserError
 from antaeus.guard import alarms, meters, mitigation, truth
 from antaeus.guard.overlap import Fence
@@ -62,12 +62,13 @@ def improve(
         fence.check(lessons)
         if number == 1:
             refuse_without_signal(method, groups, verdicts, lessons)
-        trained = train(engine, method, lessons, round)
+        trained = method.train(round, lessons) if lessons and method.control != "no-op" else []
 
-        measured = {**meters.measure(groups, verdicts, base), "retention": state.registry.retention(engine)}
+        asked, judged, scored = own(groups, verdicts, base)
+        measured = {**meters.measure(asked, judged, scored), "retention": state.registry.retention(engine)}
         state.round = number
         state.history.append({**measured, "round": number})
-        measured |= trends(state.history) | truth.measure(groups, verdicts, graded(groups, sealed.tasks.practice_vault))
+        measured |= trends(state.history) | truth.measure(asked, judged, graded(asked, sealed.tasks.practice_vault))
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s += time.monotonic() - began
@@ -77,7 +78,7 @@ def improve(
         last = steering.done(config, recipe, state) == 1.0
         due = last or number % config.anchor_every == 0
         anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None
-        ringing = alarms.ringing(state.history, len(groups))
+        ringing = alarms.ringing(state.history, len(practice))
         log(run, watch, state, measured, trained, anchor, method.update(round).lr, list(ringing.values()))
         if ringing and config.on_alarm != "note" and not last:
             steering.react(config, method, engine, sealed, run, state, ringing)
@@ -101,7 +102,7 @@ def verify(recipe: Recipe, round: Round, groups: Sequence[Group], labels: mitiga
         return [controls.random(group, round.draw) for group in groups]
     if recipe.control == "format":
         return [controls.format(group) for group in groups]
-    verdicts = [fixed(g, labels[g.task.id][0]) for g in groups] if labels else recipe.verify(round, groups)
+    verdicts = [fixed(g, labels[g.task.about or g.task.id][0]) for g in groups] if labels else recipe.verify(round, groups)
     if foreign := {v.source for row in verdicts for v in row} - recipe.sources:
         raise SealBroken(f"recipe {recipe.name} declares {recipe.source} verdicts and gave {', '.join(foreign)}")
     if recipe.control == "shuffled-labels":
@@ -141,14 +142,11 @@ def reference_scores(config: RunConfig, engine: Engine, recipe: Recipe, groups: 
     return base, base if config.reference == "base" else scored("average", None)
 
 
-def train(engine: Engine, recipe: Recipe, lessons: Sequence[Lesson], round: Round) -> list[Trained]:
-    """The round's optimiser steps, each on the lessons of its share of the prompts."""
-    if recipe.control == "no-op" or not lessons:
-        return []
-    how = recipe.update(round)
-    prompts = list(dict.fromkeys(lesson.task.id for lesson in lessons))
-    shares = [set(prompts[i :: recipe.updates]) for i in range(min(recipe.updates, len(prompts)))]
-    return [engine.train([lesson for lesson in lessons if lesson.task.id in share], how) for share in shares]
+def own(groups: Sequence[Group], *beside: Sequence[Any]) -> tuple[list[Any], ...]:
+    """The groups that are attempts at the round's own tasks, with what stands beside them (verdicts, scores): the meters leave out what
+    else a recipe had written about these, such as revisions, or attempts at a prompt with a hint."""
+    rows = zip(groups, *beside, strict=True)
+    return tuple(map(list, zip(*(row for row in rows if not row[0].task.about), strict=True)))
 
 
 def refuse_without_signal(
@@ -160,8 +158,9 @@ def refuse_without_signal(
         return
     silent, total = sum(a.answer is None for g in groups for a in g.attempts), sum(len(g.attempts) for g in groups)
     unsure = sum(all(v.score is None for v in row) for row in verdicts)
+    why = "no prompt has attempts with different scores" if recipe.contrast else "no attempt is worth learning from"
     raise UserError(
-        f"nothing to learn from: in the first round no prompt has attempts with different scores ({len(groups) - unsure} prompts are "
+        f"nothing to learn from: in the first round {why} ({len(groups) - unsure} prompts are "
         f"unanimous, {unsure} got no verdict: {verdicts[0][0].why}; {silent} of {total} attempts have no answer; the first reads "
         f"{groups[0].attempts[0].text[:60]!r}); check prompt format and max_tokens, or raise samples or lower agreement"
     )

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from antaeus.guard.findings import Finding
-from antaeus.reporting.wording import test_of, visible
+from antaeus.reporting.wording import test_of, visible, way_of
 
 
 class Live:
@@ -79,6 +79,8 @@ class Live:
         stays = "" if summary["decision"] == "promote" else ", stays with"
         out.print(f"[bold]{summary['decision']}{stays} {summary['promoted_version']}[/]: {gain} ({sure})", soft_wrap=True)
         out.print(escape(summary["why"]), soft_wrap=True)
+        if way := way_of(summary):
+            out.print(way, soft_wrap=True)
         out.print(f"learning took {summary['learn_s']:.0f} s; {cost}", soft_wrap=True)
         out.print(f"report: {summary['run_dir']}/report.html", soft_wrap=True)
 

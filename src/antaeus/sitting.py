@@ -184,6 +184,7 @@ def summarise(
     return {
         "status": "stopped" if state.stopped else "finished",
         "recipe": recipe.name, "control": recipe.control, "source": recipe.source, "model": config.model, "tasks": tasks.name,
+        "way": recipe.name if recipe.inference else None,
         "seed": config.seed, "rounds": state.round, "rollbacks": state.rollbacks, "stopped": state.stopped or None,
         "exam": {**decision.evidence, "last": last["accuracy"], "last_ci": last["ci"]} if last else None,
         "anchor_best_round": state.best_round, "decision": decision.action, "why": decision.why, "promoted_version": decision.version,

@@ -34,6 +34,7 @@ def survey(
     state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
     asked = [[Verdict(None, Source.SELF, "asked for its majority")] * len(g.attempts) for g in groups]
     record(run, state.round + 1, "survey", state.policy, groups, asked)
+    groups = [group for group in groups if not group.task.about]
     found = {group.task.id: leading(group) for group in groups}
     if config.curriculum != "pass_rate":
         return found

@@ -53,6 +53,7 @@ class Task:
     check: str = "math"
     tags: tuple[str, ...] = ()
     proposed_by: str | None = None  # id of the attempt that wrote this task, where a model did
+    about: str = ""  # id of the task that this one asks about once more, such as with a hint, or for a revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ class Attempt:
     logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
     answer: str | None = None  # parsed; None = no answer found, which never votes and never wins
+    spent: int = 0  # tokens sampled for it in all, where it is the choice of several paths; 0 = its own
 
 
 @dataclass(frozen=True, slots=True)

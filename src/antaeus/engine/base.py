@@ -125,8 +125,14 @@ class Engine(Protocol):
         """The exact text the model sees for `prompt`."""
         ...
 
-    def encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The ids of `prompt`, and of `text` as a completion of it with the end token behind: what a demonstration consists of."""
+    def encode(self, prompt: Prompt, text: str, *, end: bool = True) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids of `prompt`, and of `text` as a completion of it, with the end token behind unless `end` is False: what a
+        demonstration consists of."""
+        ...
+
+    def beside(self, model: str) -> Engine:
+        """Another model (a name, a folder, a hub id) on the same device, opened once: a teacher or a judge, sampled and scored, never
+        trained. Raises `UserError` where there is no such model."""
         ...
 
     def sample(self, prompts: Sequence[tuple[str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:

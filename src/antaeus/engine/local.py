@@ -52,6 +52,7 @@ class LocalEngine:
         self._average: dict[str, torch.Tensor] | None = None  # float32; None = the reference
         self._eos = _end_tokens(causal, self.tokenizer)
         self._stops: dict[tuple[str, ...], Stops] = {}
+        self._others: dict[str, LocalEngine] = {}
 
     # --- the verbs ------------------------------------------------------------------------------------------------------
 
@@ -130,9 +131,16 @@ class LocalEngine:
             roles = ", ".join(turn["role"] for turn in turns)
             raise UserError(f"the model's chat template refuses turns of {roles} ({reason(err)}); change the prompts") from err
 
-    def encode(self, prompt: Prompt, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def encode(self, prompt: Prompt, text: str, *, end: bool = True) -> tuple[tuple[int, ...], tuple[int, ...]]:
         ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-        return self._ids("to learn from", prompt, len(ids) + 1), (*ids, *sorted(self._eos)[:1])
+        return self._ids("to learn from", prompt, len(ids) + 1), (*ids, *sorted(self._eos)[:end])
+
+    def beside(self, model: str) -> LocalEngine:
+        if model not in self._others:
+            self._others[model] = LocalEngine(
+                model, device=str(self.model.device), dtype=str(self.model.dtype).rpartition(".")[2]
+            )
+        return self._others[model]
 
     def _ids(self, task: str, prompt: Prompt, max_tokens: int) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(self.render(prompt), add_special_tokens=isinstance(prompt, str)))

@@ -157,7 +157,8 @@ def _rates(record: Record, until: int) -> float | None:
     trained = [event.get("train") or {} for event in record.events if event["round"] <= until]
     if not any("lr" in step for step in trained) or any(step.get("lr", 0.0) is None for step in trained):
         return None
-    return record.config.get("settings", {}).get("updates", 1) * sum(step.get("lr", 0.0) for step in trained)
+    settings = record.config.get("settings", {})
+    return settings.get("updates", 1) * settings.get("epochs", 1) * sum(step.get("lr", 0.0) for step in trained)
 
 
 def _drifted(record: Record, now: Mapping[str, str]) -> list[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from antaeus.engine.base import Engine, Sampling, Scores, Update
+from antaeus.engine.base import Engine, Sampling, Scores, Trained, Update
 from antaeus.learn.advantages import ADVANTAGES
 from antaeus.learn.policy_gradient import lessons
 from antaeus.propose.batch import batch
@@ -87,6 +87,12 @@ class Recipe:
             groups, verdicts, ADVANTAGES[self.advantage],
             reference=reference, kl_in_reward=self.kl if self.kl_in == "reward" else 0.0, off_policy=self.updates > 1,
         )  # fmt: skip
+
+    def train(self, round: Round, lessons: Sequence[Lesson]) -> list[Trained]:
+        """The round's optimiser steps, each on the lessons of its share of the prompts."""
+        how, prompts = self.update(round), list(dict.fromkeys(lesson.task.id for lesson in lessons))
+        shares = [set(prompts[i :: self.updates]) for i in range(min(self.updates, len(prompts)))]
+        return [round.engine.train([lesson for lesson in lessons if lesson.task.id in share], how) for share in shares]
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
         """Attempts at sealed tasks, `how.n` each, at anchors and exam: where `inference` is set, in the recipe's own way."""

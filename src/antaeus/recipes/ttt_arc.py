@@ -16,7 +16,7 @@ What differs, and why:
 
 Command: `antaeus run ttt_arc --tasks arc:1500` (puzzles of at most 1,500 characters with their answers; `arc` are all 800 tasks).
 Expect: nothing of a model that cannot read grids: laboratory model, 19 puzzles (`--model lab --tasks arc:400 lr=1e-3 prompts=4 samples=1
-views=4 sequences=16 updates=4`), 0 -> 0 %, and not one answer that is a grid. Not measured yet on a model that can; the paper has 53.0 %
+views=4 sequences=16 updates=4`), 0 -> 0 %, which says nothing of the method. Not measured yet on a model that can; the paper has 53.0 %
 of the public validation tasks with 8 billion parameters.
 """
 

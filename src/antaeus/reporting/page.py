@@ -16,7 +16,7 @@ from antaeus.reporting.attempts import Index
 from antaeus.reporting.curves import best_round, learning, panels
 from antaeus.reporting.figures import Interval
 from antaeus.reporting.reading import Record, Run, read_run
-from antaeus.reporting.wording import clip, duration, is_number, percent, plain, points, share, verdict, visible
+from antaeus.reporting.wording import clip, duration, is_number, percent, plain, points, share, verdict, visible, way_of
 from antaeus.types import Source
 
 COMMAND = "antaeus run --config {path}/config.toml"
@@ -96,7 +96,7 @@ def _verdict(run: Run, candidate: str | None, found: Index) -> dict[str, Any]:
         "lead": lead,
         "rest": rest.strip(),
         "outcome": OUTCOMES.get(run.summary["decision"], "") if run.finished else "unfinished",
-        "why": run.summary.get("why") if run.finished and run.summary.get("exam") else None,
+        "why": f"{run.summary.get('why')} {way_of(run.summary)}".strip() if run.finished and run.summary.get("exam") else None,
         "control": None if control in (None, False, "", "none") else "" if control is True else str(control),
         "taught": _sources(found, "practice"),
         "decided": _sources(found, "exam"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from antaeus.reporting.reading import Run
@@ -132,6 +133,16 @@ def compared(candidate: str, exam: dict[str, Any]) -> str:
     evidence = f"{gain} points, 95 % interval {points(low)} to {points(high)}, {test_of(exam)} p = {p_value(exam['p_value'])}"
     who = f"{candidate} answers {percent(exam['after'])} of {exam['n']:,} unseen exam tasks"
     return f"{who} where the base answers {percent(exam['before'])} ({evidence})"
+
+
+def way_of(summary: Mapping[str, Any]) -> str:
+    """What a reader has to know where a way of answering was judged, and not weights alone; else nothing."""
+    if not summary.get("way") or not summary.get("anchor_best_round"):
+        return ""
+    what = f"a way of answering ({summary['way']}) at a cost of its own"
+    if summary.get("tokens_trained"):
+        return f"What was judged is the version's weights with {what}; loaded elsewhere they answer plainly."
+    return f"What was judged is {what}: nothing was learned, and the version holds the weights of the base."
 
 
 def test_of(exam: dict[str, Any]) -> str:

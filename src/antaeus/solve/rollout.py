@@ -19,6 +19,15 @@ def ask(task: Task, chat: bool) -> Prompt:
     return text if task.completion or not chat else (Message("user", text),)
 
 
+def preceded(prompt: Prompt, line: str) -> Prompt:
+    """`prompt` with a line of text before it, or before what its last message says: behind a prompt to be continued it would be part of
+    the answer."""
+    if isinstance(prompt, str):
+        return f"{line}\n{prompt}"
+    *earlier, last = prompt
+    return (*earlier, Message(last.role, f"{line}\n{last.content}"))
+
+
 def rollout(engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
     """`how.n` attempts at each task, with their answers parsed the way `read` says (see `antaeus.answers.extract`)."""
     sampled = engine.sample([(task.id, ask(task, engine.chat)) for task in tasks], how, seed=seed)

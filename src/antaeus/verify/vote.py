@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from antaeus.answers import classes
-from antaeus.types import Group, Source, Verdict
+from antaeus.types import Attempt, Group, Source, Verdict
 
 
 def majority(group: Group, agreement: float = 0.0) -> list[Verdict]:
@@ -77,6 +77,12 @@ def leading(group: Group) -> tuple[str | None, float]:
     """The first answer of the most frequent class and the share of all attempts that gave it; (None, 0) where nobody has an answer."""
     label, winner, n = _count(group)
     return (None, 0.0) if winner is None else (group.attempts[label.index(winner)].answer, n / len(label))
+
+
+def chosen(group: Group) -> Attempt:
+    """The first attempt that gave the most frequent answer; where nobody has an answer, the first."""
+    label, winner, _ = _count(group)
+    return group.attempts[0 if winner is None else label.index(winner)]
 
 
 def fixed(group: Group, answer: str | None) -> list[Verdict]:
