@@ -189,3 +189,8 @@ def test_own_prompts_come_without_the_built_in_worked_examples(cli, tmp_path):
     assert code == 0, err
     plan = json.loads(out)
     assert plan["tasks"] == {"practice": 40, "anchor": 20, "exam": 20} and "17 + 25" not in plan["rendered_prompt"]
+
+
+def test_a_stop_string_is_a_setting_like_others(cli, tmp_path):
+    code, out, err = cli("run", "ttrl", "stop=;", "--model", "tiny", "--run-dir", tmp_path / "r", "--dry-run", "--json")
+    assert code == 0 and json.loads(out)["run"]["stop"] == ";", err

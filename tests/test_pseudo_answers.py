@@ -139,7 +139,7 @@ def test_a_restarting_run_that_was_interrupted_ends_in_the_same_bytes(tmp_path, 
             recipe,
             run_dir=tmp_path / "cut",
             watch=lambda kind, _: done.append(kind),
-            stop=lambda: done.count("round") == 3,
+            interrupt=lambda: done.count("round") == 3,
             **given,
         )
     api.resume(tmp_path / "cut")

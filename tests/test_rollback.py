@@ -75,7 +75,12 @@ def test_interrupted_after_rolling_back_ends_in_the_same_bytes(tmp_path, mitigat
     run(tmp_path / "whole", mitigation)
     done = []
     with pytest.raises(Interrupted):
-        run(tmp_path / "cut", mitigation, watch=lambda kind, about: done.append(kind), stop=lambda: done.count("round") > AT + 1)
+        run(
+            tmp_path / "cut",
+            mitigation,
+            watch=lambda kind, about: done.append(kind),
+            interrupt=lambda: done.count("round") > AT + 1,
+        )
     api.resume(tmp_path / "cut/run")
     for name in ("attempts.jsonl", "decisions.jsonl", "versions/r005/model.safetensors", "versions/sha256.jsonl"):
         assert (tmp_path / "whole/run" / name).read_bytes() == (tmp_path / "cut/run" / name).read_bytes(), name
@@ -92,7 +97,7 @@ def test_a_checkpoint_of_other_weights_is_not_carried_on(tmp_path, monkeypatch):
 
     done = []
     with pytest.raises(Interrupted):
-        run(tmp_path, "lr", lr=1e-2, watch=lambda kind, about: done.append(kind), stop=lambda: done.count("round") > 2)
+        run(tmp_path, "lr", lr=1e-2, watch=lambda kind, about: done.append(kind), interrupt=lambda: done.count("round") > 2)
     monkeypatch.setattr(LocalEngine, "load", lambda *_, **__: None)  # the base stays
     with pytest.raises(WrongWeights):
         api.resume(tmp_path / "run")

@@ -95,7 +95,7 @@ def test_a_run_with_an_average_is_resumed_to_the_same_bytes(tmp_path):
     run(tmp_path / "whole", **given)
     done = []
     with pytest.raises(Interrupted):
-        run(tmp_path / "cut", **given, watch=lambda kind, about: done.append(kind), stop=lambda: done.count("round") > 2)
+        run(tmp_path / "cut", **given, watch=lambda kind, about: done.append(kind), interrupt=lambda: done.count("round") > 2)
     api.resume(tmp_path / "cut/run")
     for name in ("attempts.jsonl", "versions/r004/model.safetensors"):
         assert (tmp_path / "whole/run" / name).read_bytes() == (tmp_path / "cut/run" / name).read_bytes(), name

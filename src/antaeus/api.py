@@ -29,7 +29,7 @@ def _ignore(kind: str, about: Mapping[str, Any]) -> None:
 
 def run(
     recipe: str = "", *, run_dir: str | Path | None = None, config: str | Path | None = None, watch: Watch = _ignore,
-    stop: Callable[[], bool] = lambda: False, dry_run: bool = False, **given: Any,
+    interrupt: Callable[[], bool] = lambda: False, dry_run: bool = False, **given: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Improve a model by `recipe` and return the run's summary (see `summary.json` in docs/architecture.md).
 
@@ -51,13 +51,13 @@ def run(
         return _plan(settings, method, tasks, engine)
     _claim(folder, text)
     try:
-        return _improve(settings, method, tasks, engine, folder, watch, stop)
+        return _improve(settings, method, tasks, engine, folder, watch, interrupt)
     except UserError:
         _release(folder)
         raise
 
 
-def resume(run_dir: str | Path, *, watch: Watch = _ignore, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def resume(run_dir: str | Path, *, watch: Watch = _ignore, interrupt: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Carry on a run that was interrupted or killed, to the result it would have had. A finished run is returned as it is."""
     from antaeus.preparing import refuse_changed_tasks, tasks_for
 
@@ -69,7 +69,7 @@ def resume(run_dir: str | Path, *, watch: Watch = _ignore, stop: Callable[[], bo
     settings, method = configuration.configure("", {}, folder / "config.toml")
     tasks = tasks_for(settings, method)
     refuse_changed_tasks(folder, tasks)
-    return _improve(settings, method, tasks, _engine(settings), folder, watch, stop)
+    return _improve(settings, method, tasks, _engine(settings), folder, watch, interrupt)
 
 
 def list(recipe: str = "") -> dict[str, Any]:
@@ -169,7 +169,7 @@ def check_grader(grader: str, *, data: str | Path | None = None, timeout_s: floa
 
 
 def _improve(
-    settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path, watch: Watch, stop: Callable[[], bool]
+    settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any, folder: Path, watch: Watch, interrupt: Callable[[], bool]
 ) -> dict[str, Any]:
     from antaeus.loop import improve
     from antaeus.preparing import custody_of, others_for
@@ -180,7 +180,7 @@ def _improve(
     try:
         custody = custody_of(settings, method, tasks, engine, folder)
         with sealing(tasks, others_for(settings), settings.tries, method.temperature, custody) as sealed:
-            summary = improve(settings, method, engine, sealed, directory, watch, stop)
+            summary = improve(settings, method, engine, sealed, directory, watch, interrupt)
     finally:
         directory.close()
         report(folder)

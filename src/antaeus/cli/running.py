@@ -42,7 +42,7 @@ def run(
         raise UserError(f"{twice[0]} is given twice, as {twice[0]}=... and as --{twice[0]}")
     chosen: dict[str, Any] = {**given, **{k: v for k, v in options.items() if v is not None}}
     with Display(json) as show:
-        summary = api.run(recipe, run_dir=run_dir, config=config, dry_run=dry_run, watch=show, stop=show.stopped, **chosen)
+        summary = api.run(recipe, run_dir=run_dir, config=config, dry_run=dry_run, watch=show, interrupt=show.stopped, **chosen)
     show.finish(summary)
 
 
@@ -51,7 +51,7 @@ def resume(run_dir: Annotated[Path, typer.Argument(help="A run's directory.")], 
     from antaeus import api
 
     with Display(json) as show:
-        summary = api.resume(run_dir, watch=show, stop=show.stopped)
+        summary = api.resume(run_dir, watch=show, interrupt=show.stopped)
     show.finish(summary)
 
 

@@ -34,7 +34,9 @@ def run_all(entries: Sequence[Entry], under: Path, say: Callable[[str], None], s
 def _run(entry: Entry, folder: Path, stop: Callable[[], bool]) -> str:
     """Make one run, or carry it on, and say what came of it."""
     begun = (folder / "config.toml").is_file()
-    summary = api.resume(folder, stop=stop) if begun else api.run(entry.recipe, run_dir=folder, stop=stop, **entry.settings)
+    summary = (
+        api.resume(folder, interrupt=stop) if begun else api.run(entry.recipe, run_dir=folder, interrupt=stop, **entry.settings)
+    )
     exam = summary["exam"]
     return f"{exam['before']:.1%} -> {exam['after']:.1%}, {summary['decision']}"
 
