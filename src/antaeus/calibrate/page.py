@@ -110,6 +110,7 @@ def _alarms(found: Mapping[str, Any]) -> str:
         "runs",
         "ruined runs",
         "rang before",
+        "of those ruined after round 2",
         "by then",
         "never",
         "rounds ahead, median",
@@ -117,7 +118,7 @@ def _alarms(found: Mapping[str, Any]) -> str:
         "rang for nothing",
     ]
     rows = [
-        [model, part, str(r["ruined"]), _of(r["before"]), _of(r["by_then"]), str(r["never"]), str(r["rounds_ahead"]),
+        [model, part, str(r["ruined"]), _of(r["before"]), _of(r["before_slow"]), _of(r["by_then"]), str(r["never"]), str(r["rounds_ahead"]),
          str(r["false"]["n"]), _of(r["false"])]
         for model, parts in found["alarms"].items() for part, r in parts.items()
     ]  # fmt: skip

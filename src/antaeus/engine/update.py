@@ -131,7 +131,7 @@ class Learner:
                 table = counted(table, self.net.logits(part).float() / how.temperature)
         return table
 
-    def _micro(self, batch: Sequence[Lesson], weight: Tensor, how: Update, table: Table | None) -> Tensor:
+    def _micro(self, batch: Sequence[Lesson], weight: Tensor, how: Update, table: Table | None = None) -> Tensor:
         """Head and loss chunk by chunk, then the body. Returns the sums of loss, clipped tokens and k3, [3]."""
         hidden, ids = _states(self.net, [(b.prompt_ids, b.ids) for b in batch])
         columns, size = torch.stack([weight, *_columns(batch)]).to(hidden.device), chunk(self.net)
