@@ -136,6 +136,21 @@ def test_a_run_directory_of_another_configuration(cli, tmp_path):
     assert (tmp_path / "r" / "summary.json").read_bytes() == before
 
 
+def test_weights_that_find_no_room_are_one_line(cli, tmp_path, monkeypatch):
+    """What safetensors says when the disk is full, word for word."""
+    from safetensors import SafetensorError
+
+    from antaeus.engine.local import LocalEngine
+
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(LocalEngine, "_write", full)
+    args = ("rounds=1", "control=random", "prompts=4", "samples=4", "n_exam=8", "n_anchor=8")
+    code, _, err = cli("run", "ttrl", *args, "--model", "tiny", "--run-dir", tmp_path / "r")
+    assert code == 2 and "the disk is full" in err and "Traceback" not in err, err
+
+
 def test_a_full_disk_is_one_line(cli, tmp_path, monkeypatch):
     from antaeus.store import run as store
 

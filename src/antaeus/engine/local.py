@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from antaeus.engine import memory, models
@@ -96,6 +98,12 @@ class LocalEngine:
         return many
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:
+        try:
+            self._write(folder, resumable)
+        except SafetensorError as err:  # an error of the disk comes as text
+            raise OSError(errno.ENOSPC if "os error 28" in str(err) else errno.EIO, str(err), str(folder)) from err
+
+    def _write(self, folder: Path, resumable: bool) -> None:
         if resumable:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(self._learner().state(), folder / "learner.safetensors")
