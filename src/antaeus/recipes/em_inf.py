@@ -28,44 +28,27 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling, Sharpen
-from antaeus.errors import UserError
-from antaeus.recipes.base import Recipe, Reference, knob
-from antaeus.recipes.round import Round
+from antaeus.recipes.answering import Answering
+from antaeus.recipes.base import knob
 from antaeus.solve.rollout import rollout
-from antaeus.types import Group, Lesson, Source, Task, TaskSet, Verdict
+from antaeus.types import Group, Task, TaskSet
 
 
 @dataclass(frozen=True)
-class EMInf(Recipe):
+class EMInf(Answering):
     """Entropy minimisation at inference (Agarwal et al. 2025, arXiv 2505.15134)."""
 
     name: ClassVar[str] = "em_inf"
     title: ClassVar[str] = "the entropy of each step is lowered while decoding; nothing is learned (arXiv 2505.15134)"
-    rung: ClassVar[int] = 4
-    source: ClassVar[Source] = Source.SELF
-    inference: ClassVar[bool] = True
 
-    rounds: int = knob(1, "1: nothing is learned", low=1, high=1)
     how: str = knob("em", "optimise the logits, or choose the temperature", choices=("em", "temperature"))
     delta: float = knob(0.3, "entropies (nats) below this are left as they are", low=0.0)
     updates: int = knob(3, "steps on the logits of a token, where how = em", low=1)
     lr: float = knob(0.1, "learning rate of these steps", low=0.0, high=1.0)
     kl: float = knob(0.05, "weight, in these steps, of the KL from the distribution as it was", low=0.0)
 
-    def __post_init__(self) -> None:
-        if self.control != "none":
-            raise UserError(f"control={self.control}: em_inf learns from no verdicts; leave it out, or take ttrl")
-
     def sampling(self, tasks: TaskSet) -> Sampling:
         return self.lowered(super().sampling(tasks))
-
-    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return [[Verdict(None, self.source, "nothing is learned") for _ in group.attempts] for group in groups]
-
-    def learn(
-        self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
-    ) -> list[Lesson]:
-        return []
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
         return rollout(engine, tasks, self.lowered(how), seed=seed, read=read)

@@ -21,46 +21,31 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling
-from antaeus.recipes.base import Recipe, Reference, knob
+from antaeus.recipes.answering import Answering
+from antaeus.recipes.base import knob
 from antaeus.recipes.round import Round
 from antaeus.solve.rollout import rollout
-from antaeus.types import Attempt, Group, Lesson, Source, Task, Verdict
+from antaeus.types import Attempt, Group, Task, Verdict
 from antaeus.verify.vote import chosen, majority
 
 
 @dataclass(frozen=True)
-class SelfConsistency(Recipe):
+class SelfConsistency(Answering):
     """Majority of sampled paths at inference (Wang et al. 2022, arXiv 2203.11171)."""
 
     name: ClassVar[str] = "self_consistency"
     title: ClassVar[str] = "the majority of sampled paths is the answer; a way of answering, no learning (arXiv 2203.11171)"
     rung: ClassVar[int] = 1
-    source: ClassVar[Source] = Source.SELF
-    contrast: ClassVar[bool] = False
-    inference: ClassVar[bool] = True
-    # Nothing is learned, and what only learning has is no field here.
+    # Nothing is trained, either.
     lr: ClassVar[float] = 0.0
-    schedule: ClassVar[str] = "constant"
-    advantage: ClassVar[str] = "grpo"
-    aggregate: ClassVar[str] = "token"
-    clip_low: ClassVar[float] = 0.2
-    clip_high: ClassVar[float] = 0.2
     kl: ClassVar[float] = 0.0
-    kl_in: ClassVar[str] = "loss"
     updates: ClassVar[int] = 1
-    control: ClassVar[str] = "none"
 
-    rounds: int = knob(1, "1: nothing is learned", low=1, high=1)
     samples: int = knob(16, "paths that vote on each answer", low=2)
     temperature: float = knob(0.7, "sampling temperature of paths", low=1e-3, high=10.0)
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         return [majority(group) for group in groups]
-
-    def learn(
-        self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
-    ) -> list[Lesson]:
-        return []
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
         """`how.n` attempts at each task, each the choice of `samples` paths of its own."""

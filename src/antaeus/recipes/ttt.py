@@ -30,45 +30,29 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling
-from antaeus.errors import UserError
 from antaeus.learn.unlabelled import OBJECTIVES, Objective, prompts_read, spoken
-from antaeus.recipes.base import Recipe, Reference, knob
+from antaeus.recipes.answering import Answering
+from antaeus.recipes.base import knob
 from antaeus.recipes.round import Round
 from antaeus.solve.rollout import ask, rollout
-from antaeus.types import Group, Lesson, Practice, Source, Task, Verdict
+from antaeus.types import Group, Practice, Task
 
 
 @dataclass(frozen=True)
-class TTT(Recipe):
+class TTT(Answering):
     """Test-time training on unlabelled prompts (TENT, SUTA, TLM: arXiv 2006.10726, 2203.14222, 2505.20633)."""
 
     name: ClassVar[str] = "ttt"
     title: ClassVar[str] = "adapt to the prompts without answers, answer, forget (arXiv 2006.10726, 2203.14222, 2505.20633)"
-    rung: ClassVar[int] = 4
-    source: ClassVar[Source] = Source.SELF
-    inference: ClassVar[bool] = True
 
-    rounds: int = knob(1, "1: nothing is learned that stays", low=1, high=1)
     objective: str = knob("tent", "what adaptation lowers, see above", choices=tuple(OBJECTIVES))
     prompts: int = knob(16, "prompts that are adapted to together; 1 = each by itself", low=1)
     samples: int = knob(2, "attempts at each on which tent and suta measure", low=1)
     lr: float = knob(0.0, "learning rate of adapting; 0 = as published", low=0.0, high=1.0)
     updates: int = knob(0, "its steps; 0 = as published", low=0)
 
-    def __post_init__(self) -> None:
-        if self.control != "none":
-            raise UserError(f"control={self.control}: {self.name} learns from no verdicts; leave it out, or take ttt_distill")
-
     def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
         return self.answer(round.engine, practice, self.sampling(round.tasks), seed=round.draw, read=round.tasks.extract)
-
-    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return [[Verdict(None, self.source, "nothing is learned") for _ in group.attempts] for group in groups]
-
-    def learn(
-        self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
-    ) -> list[Lesson]:
-        return []
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
         groups: list[Group] = []

@@ -32,10 +32,11 @@ from antaeus.errors import UserError
 from antaeus.grids import Grid, Puzzle, parse, prompt_of, puzzle_of, show
 from antaeus.learn.leave_one_out import leave_one_out, reordered
 from antaeus.moves import SYMMETRIES, Move
-from antaeus.recipes.base import Recipe, Reference, knob
+from antaeus.recipes.answering import Answering
+from antaeus.recipes.base import knob
 from antaeus.recipes.round import Round
 from antaeus.solve.rollout import ask
-from antaeus.types import Attempt, Group, Lesson, Practice, Prompt, Source, Task, TaskSet, Verdict
+from antaeus.types import Attempt, Group, Lesson, Practice, Prompt, Task, TaskSet
 from antaeus.verify.grid_vote import vote
 
 LONGEST = 8192  # tokens of a sequence at most
@@ -43,26 +44,18 @@ SPARE = 64  # those that a chat template may add; a text's own are no more than 
 
 
 @dataclass(frozen=True)
-class TTTArc(Recipe):
+class TTTArc(Answering):
     """Test-time training on ARC (Akyürek et al. 2024, arXiv 2411.07279)."""
 
     name: ClassVar[str] = "ttt_arc"
     title: ClassVar[str] = "an adapter for each ARC puzzle, taught by its own demonstrations; votes (arXiv 2411.07279)"
-    rung: ClassVar[int] = 4
-    source: ClassVar[Source] = Source.SELF
-    inference: ClassVar[bool] = True
 
-    rounds: int = knob(1, "1: nothing is learned that stays", low=1, high=1)
     prompts: int = knob(4, "puzzles whose adapters are trained together", low=1)
     samples: int = knob(2, "greedy answers under each view, the demonstrations in another order each time", low=1)
     lr: float = knob(5e-5, "learning rate of the adapters", low=0.0, high=1.0)
     updates: int = knob(2, "passes over a puzzle's sequences, two to a step", low=1)
     sequences: int = knob(64, "puzzles made of each, at most; 0 = no training, only the votes", low=0)
     views: int = knob(8, "symmetries under which each is answered", low=1, high=8)
-
-    def __post_init__(self) -> None:
-        if self.control != "none":
-            raise UserError(f"control={self.control}: ttt_arc learns from no verdicts; leave it out, or take ttrl")
 
     def refuse(self, tasks: TaskSet, engine: Engine) -> None:
         if engine.kind == "adapter":
@@ -76,14 +69,6 @@ class TTTArc(Recipe):
     def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
         how = replace(self.sampling(round.tasks), n=2)
         return self.answer(round.engine, practice, how, seed=round.draw, read=round.tasks.extract)
-
-    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return [[Verdict(None, self.source, "nothing is learned") for _ in group.attempts] for group in groups]
-
-    def learn(
-        self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
-    ) -> list[Lesson]:
-        return []
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
         """`how.n` attempts at each puzzle: the answers with most votes, the last again where there are fewer."""
