@@ -33,7 +33,9 @@ class Answering(Recipe):
 
     def __post_init__(self) -> None:
         if self.control != "none":
-            raise UserError(f"control={self.control}: {self.name} learns from no verdicts; leave it out, or take ttrl or ttt_distill")
+            raise UserError(
+                f"control={self.control}: {self.name} learns from no verdicts; leave it out, or take ttrl or ttt_distill"
+            )
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         return [[Verdict(None, self.source, "nothing is learned") for _ in group.attempts] for group in groups]

@@ -41,9 +41,7 @@ class Distill(Imitation):
     source: ClassVar[Source] = Source.PEER
 
     teacher: str = knob("", "the model to learn from: a name, a folder, a version of a run, or a hub id")
-    rounds: int = knob(20, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     samples: int = knob(4, "the teacher's answers to each prompt: 1, or several of which the majority's are learned", low=1)
-    lr: float = knob(2e-5, "learning rate (AdamW) at the start", low=0.0, high=1.0)
     agreement: float = knob(0.0, "learn only from prompts on which at least this share of them agree", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from antaeus.engine.base import Trained, Update
 from antaeus.learn.demonstrations import imitate, kept
-from antaeus.recipes.base import Recipe, Reference, knob
+from antaeus.recipes.base import Recipe, Reference, knob, preset
 from antaeus.recipes.round import Round
 from antaeus.types import Group, Lesson, Verdict
 
@@ -25,8 +25,10 @@ class Imitation(Recipe):
     kl: ClassVar[float] = 0.0
     kl_in: ClassVar[str] = "loss"
 
-    temperature: float = knob(0.7, "sampling temperature of attempts; likelihoods are raised at 1", low=1e-3, high=10.0)
-    schedule: str = knob("constant", "learning rate over the rounds", choices=("constant", "linear", "cosine"))
+    rounds: int = preset("rounds", 20)
+    lr: float = preset("lr", 2e-5)
+    temperature: float = preset("temperature", 0.7, about="sampling temperature of attempts; likelihoods are raised at 1")
+    schedule: str = preset("schedule", "constant")
     most: int = knob(0, "demonstrations kept of each prompt, the first ones; 0 = all", low=0)
     epochs: int = knob(1, "passes over a round's demonstrations, of `updates` steps each", low=1)
     start: str = knob("policy", "where a round's learning sets out from: the policy, or the base", choices=("policy", "base"))

@@ -46,9 +46,7 @@ class LMSI(Imitation):
     rung: ClassVar[int] = 1
     source: ClassVar[Source] = Source.SELF
 
-    rounds: int = knob(20, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     samples: int = knob(32, "paths sampled for each prompt", low=2)
-    lr: float = knob(2e-5, "learning rate (AdamW) at the start", low=0.0, high=1.0)
     agreement: float = knob(0.0, "learn only from prompts whose majority has at least this share of the paths", low=0.0, high=1.0)
     forms: str = knob(
         "mixed", "how paths are shown: as sampled, or also without worked examples and as the bare answer", choices=("mixed", "sampled")

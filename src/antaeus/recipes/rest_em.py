@@ -40,7 +40,6 @@ class ReSTEM(Imitation):
     rounds: int = knob(3, "iterations: sample, keep, fine-tune", low=1)
     prompts: int = knob(256, "practice prompts an iteration", low=1)
     samples: int = knob(32, "attempts at each prompt", low=1)
-    lr: float = knob(2e-5, "learning rate (AdamW)", low=0.0, high=1.0)
     updates: int = knob(8, "optimiser steps a pass, each on its share of the prompts", low=1)
     epochs: int = knob(2, "passes over an iteration's demonstrations, of `updates` steps each", low=1)
     most: int = knob(10, "demonstrations kept of each prompt, the first ones; 0 = all", low=0)

@@ -41,9 +41,7 @@ class SelfCorrect(Imitation):
     rung: ClassVar[int] = 1
     source: ClassVar[Source] = Source.SELF
 
-    rounds: int = knob(20, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     samples: int = knob(16, "first answers to each prompt, and as many revisions of the first of them", low=2)
-    lr: float = knob(2e-5, "learning rate (AdamW) at the start", low=0.0, high=1.0)
     agreement: float = knob(0.5, "learn only revisions whose majority has at least this share", low=0.0, high=1.0)
 
     def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:

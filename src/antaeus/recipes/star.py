@@ -26,30 +26,23 @@ from typing import ClassVar
 
 from antaeus.learn.demonstrations import imitate, kept
 from antaeus.recipes.base import Reference, knob
-from antaeus.recipes.imitation import Imitation
+from antaeus.recipes.rest_em import ReSTEM
 from antaeus.recipes.round import Round
 from antaeus.solve.rollout import preceded, rollout
-from antaeus.types import Group, Lesson, Practice, Source, Task, Verdict
+from antaeus.types import Group, Lesson, Practice, Task, Verdict
 from antaeus.verify.ground import ground
 
 
 @dataclass(frozen=True)
-class STaR(Imitation):
+class STaR(ReSTEM):
     """Self-Taught Reasoner (Zelikman et al. 2022, arXiv 2203.14465)."""
 
     name: ClassVar[str] = "star"
     title: ClassVar[str] = "right attempts, or those right with the answer as a hint, are imitated (arXiv 2203.14465)"
-    rung: ClassVar[int] = 1
-    source: ClassVar[Source] = Source.GROUND
 
     rounds: int = knob(4, "outer loops: sample, rationalise, fine-tune", low=1)
-    prompts: int = knob(256, "practice prompts a loop", low=1)
     samples: int = knob(4, "attempts at each prompt, and with the hint at each that none of them solved", low=1)
-    lr: float = knob(2e-5, "learning rate (AdamW)", low=0.0, high=1.0)
-    updates: int = knob(8, "optimiser steps a pass, each on its share of the prompts", low=1)
-    epochs: int = knob(2, "passes over a loop's demonstrations, of `updates` steps each", low=1)
     most: int = knob(1, "demonstrations kept of each prompt, the first ones; 0 = all", low=0)
-    start: str = knob("base", "where a loop's learning sets out from: the policy, or the base", choices=("policy", "base"))
     hints: str = knob("yes", "whether to ask again with the answer where no attempt was right", choices=("yes", "no"))
 
     def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:

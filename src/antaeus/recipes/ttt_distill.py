@@ -23,6 +23,7 @@ from typing import ClassVar
 
 from antaeus.engine.base import Update
 from antaeus.errors import UserError
+from antaeus.learn.demonstrations import imitate, kept
 from antaeus.learn.unlabelled import OBJECTIVES
 from antaeus.recipes.base import Recipe, Reference, knob
 from antaeus.recipes.round import Round
@@ -68,8 +69,8 @@ class TTTDistill(Recipe):
     def learn(
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
     ) -> list[Lesson]:
-        pairs = [(g.task, a, v) for g, row in zip(groups, verdicts, strict=True) for a, v in zip(g.attempts, row, strict=True)]
-        return [Lesson(task, a.prompt_ids, a.ids, 1.0) for task, a, v in pairs if v.score and a.stop != "length"]
+        pairs = zip(groups, verdicts, strict=True)
+        return [lesson for group, row in pairs for lesson in imitate(group.task, kept(group, row))]
 
     def update(self, round: Round) -> Update:
         return replace(super().update(round), temperature=1.0)

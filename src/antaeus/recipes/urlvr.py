@@ -75,6 +75,6 @@ class URLVR(Recipe):
         return [certain(row, self.reward) for row in rows]
 
     def _asked(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        tasks = [task for group in groups for task in questions(group)]
-        said = iter(rollout(round.engine, tasks, JUDGE, seed=f"{round.draw}/judge", read="auto"))
-        return [judged(g, [next(said).attempts[0].text for _ in questions(g)]) for g in groups]
+        asked = [questions(group) for group in groups]
+        said = iter(rollout(round.engine, [task for tasks in asked for task in tasks], JUDGE, seed=f"{round.draw}/judge", read="auto"))
+        return [judged(g, [next(said).attempts[0].text for _ in tasks]) for g, tasks in zip(groups, asked, strict=True)]
