@@ -101,11 +101,12 @@ def test_real_runs_are_recorded(tiny):
 def test_the_drives_do_what_they_are_called():
     from helpers import group
 
-    from antaeus.calibrate.drives import Certain, Lengthy, drives
+    from antaeus.calibrate.drives import Lengthy, drives
+    from antaeus.recipes.rent import RENT
 
     (scores,) = Lengthy().verify(None, [group("1", "2")])
     assert [v.score for v in scores] == [2.0, 2.0]
-    (scores,) = Certain().verify(None, [group("1", "2")])
+    (scores,) = RENT().verify(None, [group("1", "2")])
     assert [v.score for v in scores] == pytest.approx([-0.1, -0.1])
     assert {d.kind for d in drives("lab").values()} == {"none", "healthy", "collapse"} and drives("lab").keys() == drives(
         "smollm2"

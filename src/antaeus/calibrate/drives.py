@@ -4,47 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from antaeus.recipes.base import Recipe
+from antaeus.recipes.rent import RENT
 from antaeus.recipes.rlvr import RLVR
 from antaeus.recipes.round import Round
 from antaeus.recipes.ttrl import TTRL
-from antaeus.types import Attempt, Group, Source, TaskSet, Verdict
+from antaeus.types import Group, Source, TaskSet, Verdict
 
 
-class Proxy(Recipe):
-    """The reward is something about an attempt that has nothing to do with being right."""
-
-    rung: ClassVar[int] = 4
-    source: ClassVar[Source] = Source.SELF
-
-    def score(self, attempt: Attempt) -> float:
-        raise NotImplementedError
-
-    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return [[Verdict(self.score(attempt), self.source) for attempt in group.attempts] for group in groups]
-
-
-class Certain(Proxy):
-    """The reward is low entropy (EM-RL, 2505.15134): certainty feeds on itself."""
-
-    name: ClassVar[str] = "certain"
-    title: ClassVar[str] = "the mean token entropy, negative, is the reward"
-
-    def score(self, attempt: Attempt) -> float:
-        return -fmean(attempt.entropies)
-
-
-class Lengthy(Proxy):
+class Lengthy(Recipe):
     """The reward is length: what a careless judge pays for."""
 
     name: ClassVar[str] = "lengthy"
     title: ClassVar[str] = "the number of tokens is the reward"
+    rung: ClassVar[int] = 4
+    source: ClassVar[Source] = Source.SELF
 
-    def score(self, attempt: Attempt) -> float:
-        return float(len(attempt.ids))
+    def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
+        return [[Verdict(float(len(attempt.ids)), self.source) for attempt in group.attempts] for group in groups]
 
 
 @dataclass(frozen=True)
@@ -76,6 +55,6 @@ def drives(model: str) -> dict[str, Drive]:
         "no prior": Drive("collapse", TTRL, {**votes, "lr": rates["mul2"]}, practice="mul2"),
         "high rate": Drive("collapse", TTRL, {**votes, "lr": rates["fast"]}),
         "random reward": Drive("collapse", TTRL, {**votes, "lr": rates["random"], "control": "random"}),
-        "entropy reward": Drive("collapse", Certain, {**steady, "lr": rates["certain"]}),
+        "entropy reward": Drive("collapse", RENT, {**steady, "lr": rates["certain"]}),
         "length reward": Drive("collapse", Lengthy, {**steady, "lr": rates["lengthy"]}),
     }
