@@ -20,7 +20,7 @@ from antaeus.guard.overlap import Fence
 from antaeus.guard.trends import trends
 from antaeus.recipes.base import Recipe
 from antaeus.recipes.round import Round
-from antaeus.records import Watch, log, record, restore, save, version_id
+from antaeus.records import State, Watch, log, record, restore, save, version_id
 from antaeus.sitting import Sealed, conclude, look_at_anchors
 from antaeus.solve.rollout import ask
 from antaeus.store.run import RunDir
@@ -64,14 +64,10 @@ def improve(
             refuse_without_signal(method, groups, verdicts, lessons)
         trained = method.train(round, lessons) if lessons and method.control != "no-op" else []
 
-        asked, judged, scored = own(groups, verdicts, base)
-        measured = {**meters.measure(asked, judged, scored), "retention": state.registry.retention(engine)}
-        state.round = number
-        state.history.append({**measured, "round": number})
-        measured |= trends(state.history) | truth.measure(asked, judged, graded(asked, sealed.tasks.practice_vault))
+        measured = measure(engine, sealed, state, number, *own(groups, verdicts, base))
         state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
-        state.learn_s += time.monotonic() - began
+        state.learn_s, state.round = state.learn_s + time.monotonic() - began, number
         record(run, number, "practice", state.policy, groups, verdicts)
         state.policy = version_id(number)
         steering.follow(config, engine, number)
@@ -108,6 +104,15 @@ def verify(recipe: Recipe, round: Round, groups: Sequence[Group], labels: mitiga
     if recipe.control == "shuffled-labels":
         return [controls.shuffled(row, group, round.draw) for row, group in zip(verdicts, groups, strict=True)]
     return verdicts
+
+
+def measure(
+    engine: Engine, sealed: Sealed, state: State, number: int, groups: list[Group], verdicts: list[list[Verdict]], base: Rows
+) -> dict[str, float]:
+    """The round's meters. What goes into the history is what alarms see; what sealed answers tell comes after it."""
+    measured = {**meters.measure(groups, verdicts, base), "retention": state.registry.retention(engine)}
+    state.history.append({**measured, "round": number})
+    return measured | trends(state.history) | truth.measure(groups, verdicts, graded(groups, sealed.tasks.practice_vault))
 
 
 def graded(groups: Sequence[Group], vault: Vault) -> list[list[Verdict] | None]:
