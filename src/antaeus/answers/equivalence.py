@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from antaeus.answers import workers
@@ -82,6 +83,15 @@ def classes(answers: Sequence[str | None], *, timeout_s: float = 5.0) -> list[in
                 formulas += [] if is_number(key) else [of_key[key]]
         labels.append(of_key[key])
     return labels
+
+
+def plurality(answers: Sequence[str | None]) -> tuple[list[int | None], int | None, int]:
+    """The class of each answer, the most frequent class (None where there is no answer at all), and how many are in it. Of equally
+    frequent classes the one seen first."""
+    labels = classes(answers)
+    count = Counter(label for label in labels if label is not None)
+    winner, n = count.most_common(1)[0] if count else (None, 0)  # insertion order breaks ties
+    return labels, winner, n
 
 
 def _currency(text: str) -> str:

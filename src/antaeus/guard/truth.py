@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from statistics import StatisticsError, correlation, fmean
 
-from antaeus.answers import classes
+from antaeus.answers import plurality
 from antaeus.types import Group, Verdict
 
 DEFINITIONS = {
@@ -39,9 +38,8 @@ def measure(
 
 
 def _label_is_right(group: Group, real: Sequence[Verdict]) -> bool:
-    label = classes([attempt.answer for attempt in group.attempts])
-    count = Counter(c for c in label if c is not None)
-    return bool(count) and real[label.index(count.most_common(1)[0][0])].score == 1.0
+    labels, winner, _ = plurality([attempt.answer for attempt in group.attempts])
+    return winner is not None and real[labels.index(winner)].score == 1.0
 
 
 def _correlation(rows: Sequence[Sequence[tuple[float, float]]]) -> float:

@@ -76,5 +76,7 @@ class URLVR(Recipe):
 
     def _asked(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         asked = [questions(group) for group in groups]
-        said = iter(rollout(round.engine, [task for tasks in asked for task in tasks], JUDGE, seed=f"{round.draw}/judge", read="auto"))
+        said = iter(
+            rollout(round.engine, [task for tasks in asked for task in tasks], JUDGE, seed=f"{round.draw}/judge", read="auto")
+        )
         return [judged(g, [next(said).attempts[0].text for _ in tasks]) for g, tasks in zip(groups, asked, strict=True)]

@@ -68,7 +68,7 @@ def _after(run: Run) -> Outcomes:
     return list(sat(run).values() or [{}])[-1]
 
 
-def sat(run: Run, which: str = "exam", share: Callable[[Iterable[float]], float] = fmean) -> dict[str, Outcomes]:
+def sat(run: Run, which: str = "exam", share: Callable[[Iterable[float]], float] = fmean) -> Mapping[str, Outcomes]:
     """What each version gave at the exam ("also": at other abilities), in the order they sat: the last is the one that was held
     against the base. `share` makes one number of a task's tries (each 1 or 0)."""
     seen: dict[str, dict[str, float]] = {}
@@ -77,7 +77,7 @@ def sat(run: Run, which: str = "exam", share: Callable[[Iterable[float]], float]
             scores = [float(a["verdict"]["score"] == 1.0) for a in record["attempts"] if a["verdict"]["score"] is not None]
             of_version = seen.setdefault(record["version"], {})
             of_version.update({record["task"]["id"]: share(scores)} if scores else {})
-    return dict(seen)
+    return seen
 
 
 def finished(folder: Path) -> Run:

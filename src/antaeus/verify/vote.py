@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from antaeus.answers import classes
+from antaeus.answers import classes, plurality
 from antaeus.types import Attempt, Group, Source, Verdict
 
 
@@ -95,8 +95,4 @@ def fixed(group: Group, answer: str | None) -> list[Verdict]:
 
 
 def _count(group: Group) -> tuple[list[int | None], int | None, int]:
-    """The answer class of each attempt, the most frequent class (None where nobody has an answer), and how many gave it."""
-    label = classes([attempt.answer for attempt in group.attempts])
-    count = Counter(c for c in label if c is not None)
-    winner, n = count.most_common(1)[0] if count else (None, 0)  # insertion order breaks ties: first seen first
-    return label, winner, n
+    return plurality([attempt.answer for attempt in group.attempts])
