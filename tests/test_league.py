@@ -52,7 +52,23 @@ def test_a_recipe_that_looks_at_no_verdict_is_tested_by_another_ones_controls(mo
     monkeypatch.setitem(RECIPES, "blind", Blind)
     runs = {(e.recipe, e.control) for e in plans.plan(["blind"], ["add2"], 1, 0, {})}
     assert runs == {("rlvr", "none"), ("blind", "none"), ("ttrl", "random"), ("ttrl", "format")}
-    assert plans.control_of("blind") == "ttrl"
+    assert plans.control_of("blind", {"ttrl"}) == "ttrl"
+
+
+def test_every_recipe_can_be_in_a_league():
+    """Also those that take no control, have other settings, or learn nothing: the stand-in's controls test those that learn."""
+    names = [name for name in RECIPES if name != "distill"]  # which needs a teacher
+    entries = plans.plan(names, ["add2"], 1, 900, {"lr": 1e-4, "agreement": 0.1})
+    for entry in entries:
+        running._configuration(entry)
+    tested = {e.recipe for e in entries if e.control != "none"}
+    assert {"ttrl", "lmsi", "rent"} <= tested and not {"em_ft", "verbalized", "em_inf", "self_consistency", "rlvr"} & tested
+    assert plans.control_of("verbalized", tested) == "ttrl" and plans.control_of("ttt", tested) is None
+    assert {e.recipe for e in plans.plan(["verbalized"], ["add2"], 1, 0, {"verbalized.through": "answer"})} == {
+        "rlvr",
+        "verbalized",
+    }
+    assert {(e.recipe, e.control) for e in plans.plan(["ttt"], ["add2"], 1, 0, {})} == {("rlvr", "none"), ("ttt", "none")}
 
 
 def test_settings_are_for_all_or_for_one():
@@ -63,7 +79,10 @@ def test_settings_are_for_all_or_for_one():
     assert plans.plan(["ttrl"], ["add2", "sub2"], 1, 0, {})[0].settings["also"] == "sub2"
     with pytest.raises(UserError, match="no srt in this league"):
         plans.plan(["ttrl"], ["add2"], 1, 0, {"srt.lr": 1})
-    with pytest.raises(UserError, match="did you mean ttrl"):
+    for stray in ({"lrr": 1}, {"ttrl.lrr": 1}, {"rlvr.agreement": 0.5}):
+        with pytest.raises(UserError, match="unknown key"):
+            plans.plan(["ttrl"], ["add2"], 1, 0, stray)
+    with pytest.raises(UserError, match="did you mean 'ttrl'"):
         plans.plan(["trtl"], ["add2"], 1, 0, {})
 
 

@@ -26,6 +26,6 @@ def league(
 
     entries = plan(recipes, tasks, seeds, budget, given or {})
     refused = run_all(entries, folder, say, stop)
-    found = {"budget": budget or None, "seeds": seeds, "rows": table(entries, folder, refused), "refused": refused}
+    found = {"budget": budget or None, "seeds": seeds, "rows": table(entries, folder), "refused": refused}
     write(found, entries, folder)
     return found

@@ -46,10 +46,10 @@ def _gains(rows: Sequence[Mapping[str, Any]], width: float) -> str:
 
 def _panel(recipe: str, tasks: str, entries: Sequence[Entry], under: Path) -> str:
     """Accuracy on anchors against tokens: this recipe's runs, and those of its controls."""
-    curves = []
+    curves, tester = [], control_of(recipe, {entry.recipe for entry in entries if entry.control != "none"})
     for entry in entries:
         own = entry.recipe == recipe and entry.control == "none"
-        if entry.tasks == tasks and (own or (entry.recipe == control_of(recipe) and entry.control != "none")):
+        if entry.tasks == tasks and (own or (entry.recipe == tester and entry.control != "none")):
             curves += _curve(entry, under, "truth" if own else "proxy")
     last = max((c.points[-1][0] for c in curves), default=1.0)
     label = f"{recipe} on {tasks}: accuracy on anchors against tokens"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from antaeus.config import RunConfig, configure, suggest
 from antaeus.errors import UserError
 from antaeus.recipes import RECIPES
 
@@ -50,13 +51,11 @@ def plan(recipes: Sequence[str], tasks: Sequence[str], seeds: int, budget: int, 
     recipe, or a key that is meant for none of them."""
     for name in recipes:
         if name not in RECIPES:
-            near = difflib.get_close_matches(name, RECIPES, 1)
-            raise UserError(f"unknown recipe {name!r}{f' (did you mean {near[0]}?)' if near else ''}; `antaeus list` shows all")
+            raise UserError(f"unknown recipe {name!r}{suggest(name, RECIPES)}; `antaeus list` shows all")
     names = list(dict.fromkeys((REFERENCE, *recipes)))
-    if strays := [key for key in given if "." in key and key.split(".")[0] not in names]:
-        raise UserError(f"{strays[0]}: there is no {strays[0].split('.')[0]} in this league of {', '.join(names)}")
-    tested = [name for name in recipes if RECIPES[name].rewarded and name != REFERENCE]
-    if len(tested) < len(set(recipes) - {REFERENCE}) and STAND_IN not in tested:
+    _refuse_strays(given, names)
+    tested = [name for name in names if name != REFERENCE and _takes_controls(name, given)]
+    if any(control_of(name, tested) not in (*tested, None) for name in names):
         tested.append(STAND_IN)
     pairs = [(name, "none") for name in names] + [(name, control) for name in tested for control in CONTROLS]
     pairs.sort(key=lambda pair: (*names, *tested).index(pair[0]))
@@ -64,6 +63,37 @@ def plan(recipes: Sequence[str], tasks: Sequence[str], seeds: int, budget: int, 
         Entry(name, control, seed, task, _given(name, {"also": _others(task, tasks), **given}, budget))
         for task in tasks for name, control in pairs for seed in range(seeds)
     ]  # fmt: skip
+
+
+def control_of(recipe: str, tested: Iterable[str]) -> str | None:
+    """The recipe whose control runs test this one: its own where it is `tested`, else the stand-in's; None for the reference, and for
+    ways of answering, which learn from no verdicts that a control could replace."""
+    if recipe == REFERENCE or RECIPES[recipe].inference:
+        return None
+    return recipe if recipe in tested else STAND_IN
+
+
+def _takes_controls(name: str, given: Mapping[str, Any]) -> bool:
+    try:
+        configure(name, {**dict(_given(name, given, 0)), "control": CONTROLS[0]})
+    except UserError:
+        return False
+    return RECIPES[name].rewarded
+
+
+def _refuse_strays(given: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raises `UserError` for a key of a recipe that is not there, or that none of them has."""
+    known = {name: _keys(name) for name in names}
+    for key in given:
+        recipe, _, own = key.rpartition(".")
+        if recipe and recipe not in known:
+            raise UserError(f"{key}: there is no {recipe} in this league of {', '.join(names)}")
+        if not any(own in known[name] for name in ([recipe] if recipe else names)):
+            raise UserError(f"unknown key {key!r}{suggest(own, set().union(*known.values()))}; no recipe of this league has it")
+
+
+def _keys(name: str) -> set[str]:
+    return {field.name for kind in (RunConfig, RECIPES[name]) for field in dataclasses.fields(kind)}
 
 
 def _others(task: str, tasks: Sequence[str]) -> str:
@@ -79,13 +109,8 @@ def tokens(text: str) -> int:
     return round(float(found[1]) * {"": 1, "k": 10**3, "m": 10**6}[found[2].lower()])
 
 
-def control_of(recipe: str) -> str:
-    """The recipe whose control runs test this one."""
-    return recipe if RECIPES[recipe].rewarded and recipe != REFERENCE else STAND_IN
-
-
 def _given(name: str, given: Mapping[str, Any], budget: int) -> tuple[tuple[str, Any], ...]:
-    shared = {key: value for key, value in given.items() if "." not in key}
+    shared = {key: value for key, value in given.items() if key in _keys(name)}
     own = {key.split(".", 1)[1]: value for key, value in given.items() if key.startswith(f"{name}.")}
     length = {"budget": budget, "rounds": FOREVER} if budget and not RECIPES[name].inference else {}
     return tuple({**length, **shared, **own}.items())

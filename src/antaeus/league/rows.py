@@ -13,39 +13,36 @@ from antaeus.league.plans import CONTROLS, REFERENCE, Entry, control_of
 from antaeus.reporting.against import finished, sat
 from antaeus.reporting.reading import Run
 
-Runs = Mapping[tuple[str, str, str], Sequence[tuple[Entry, Run]]]
-"""The finished runs of each (tasks, recipe, control), seed by seed."""
+Gains = Mapping[tuple[str, str, str], Mapping[str, float]]
+"""Task by task, the gain of each (tasks, recipe, control)."""
 
 
-def table(entries: Sequence[Entry], under: Path, refused: Mapping[str, str]) -> list[dict[str, Any]]:
+def table(entries: Sequence[Entry], under: Path) -> list[dict[str, Any]]:
     """One row for each recipe on each set of tasks, the largest gain less its control's first. Gains are of the version that was best
     by anchors, on the exam; a task's gains are averaged over the seeds first, so that intervals are over tasks."""
     runs: dict[tuple[str, str, str], list[tuple[Entry, Run]]] = defaultdict(list)
     for entry in entries:
         if (entry.folder(under) / "summary.json").is_file():
             runs[entry.tasks, entry.recipe, entry.control].append((entry, finished(entry.folder(under))))
-    rows = [row(tasks, recipe, runs) for tasks, recipe, control in runs if control == "none"]
-    return sorted(
-        rows, key=lambda r: (entries_order(entries, r["tasks"]), -r["less_control"]["difference"] if r["less_control"] else 9.0)
-    )
+    gained = {what: gains(held) for what, held in runs.items()}
+    order = list(dict.fromkeys(entry.tasks for entry in entries))
+    tested = {entry.recipe for entry in entries if entry.control != "none"}
+    rows = [row(own, gained, control_of(own[0][0].recipe, tested)) for (_, _, control), own in runs.items() if control == "none"]
+    return sorted(rows, key=lambda r: (order.index(r["tasks"]), -r["less_control"]["difference"] if r["less_control"] else 9.0))
 
 
-def entries_order(entries: Sequence[Entry], tasks: str) -> int:
-    return list(dict.fromkeys(entry.tasks for entry in entries)).index(tasks)
-
-
-def row(tasks: str, recipe: str, runs: Runs) -> dict[str, Any]:
-    own = runs[tasks, recipe, "none"]
-    gain, summaries = gains(own), [run.summary for _, run in own]
-    whole = estimate(gains(runs.get((tasks, REFERENCE, "none"), ())))
-    found = estimate(gain)
+def row(own: Sequence[tuple[Entry, Run]], gained: Gains, tester: str | None) -> dict[str, Any]:
+    """What a recipe did on a set of tasks; `tester` is the recipe whose controls it is held against."""
+    tasks, recipe, summaries = own[0][0].tasks, own[0][0].recipe, [run.summary for _, run in own]
+    found, whole = estimate(gained[tasks, recipe, "none"]), estimate(gained.get((tasks, REFERENCE, "none"), {}))
+    alarms = [at for _, run in own if (at := first_alarm(run))]
     return {
         "tasks": tasks, "recipe": recipe, "seeds": len(own), "before": fmean(s["exam"]["before"] for s in summaries),
         "gain": found, "each_seed": [s["exam"]["after"] - s["exam"]["before"] for s in summaries],
         "last": fmean(s["exam"]["last"] - s["exam"]["before"] for s in summaries),
-        "less_control": None if recipe == REFERENCE else less_control(gain, tasks, recipe, runs),
+        "less_control": less_control(tasks, recipe, gained, tester) if tester else None,
         "recovered": found["difference"] / whole["difference"] if whole and whole["ci"][0] > 0 else None,
-        "first_alarm": median(alarms) if (alarms := [at for _, run in own if (at := first_alarm(run))]) else None, "alarms": len(alarms),
+        "first_alarm": median(alarms) if alarms else None, "alarms": len(alarms),
         "pass_at_n": estimate(gains(own, share=max)) if summaries[0]["exam"].get("tries", 1) > 1 else None,
         "other_ability": estimate(gains(own, "also")), "decisions": [s["decision"] for s in summaries],
         "rounds": fmean(s["rounds"] for s in summaries),
@@ -65,14 +62,15 @@ def gains(runs: Sequence[tuple[Entry, Run]], which: str = "exam", share: Any = f
     return {task: fmean(values) for task, values in found.items()}
 
 
-def less_control(own: Mapping[str, float], tasks: str, recipe: str, runs: Runs) -> dict[str, Any] | None:
+def less_control(tasks: str, recipe: str, gained: Gains, tester: str) -> dict[str, Any] | None:
     """The gain less that of the control which gained most: the hardest one counts."""
-    tried = {c: gains(held) for c in CONTROLS if (held := runs.get((tasks, control_of(recipe), c)))}
+    own = gained[tasks, recipe, "none"]
+    tried = {control: found for control in CONTROLS if (found := gained.get((tasks, tester, control)))}
     if not tried:
         return None
-    name = max(tried, key=lambda c: fmean(tried[c].values()))
+    name = max(tried, key=lambda control: fmean(tried[control].values()))
     difference = estimate({task: own[task] - tried[name][task] for task in own.keys() & tried[name].keys()})
-    return {**difference, "control": f"{control_of(recipe)} control={name}"}
+    return {**difference, "control": f"{tester} control={name}"}
 
 
 def estimate(values: Mapping[str, float]) -> dict[str, Any]:
