@@ -86,6 +86,22 @@ def test_settings_are_for_all_or_for_one():
         plans.plan(["trtl"], ["add2"], 1, 0, {})
 
 
+def test_a_variant_is_an_entrant_of_its_own():
+    variant = "srt:labels=fixed,keep=0.5"
+    entries = plans.plan(["srt", variant], ["add2"], 1, 0, {"srt.keep": 0.25, "lr": 1e-4})
+    kept = {(e.entrant, e.control): (e.settings["keep"], e.settings.get("labels")) for e in entries if e.recipe == "srt"}
+    assert kept == {("srt", c): (0.25, None) for c in ("none", "random", "format")} | {
+        (variant, c): ("0.5", "fixed") for c in ("none", "random", "format")
+    }
+    assert plans.control_of(variant, {"srt", variant}) == variant
+    assert entries[-1].folder(Path("out")) == Path("out/add2/srt_labels_fixed,keep_0.5-format/seed-0")
+    assert "antaeus run srt " in entries[-1].command and "keep=0.5" in entries[-1].command
+    with pytest.raises(UserError, match="srt:lables=fixed: unknown key 'lables'"):
+        running.run_all(plans.plan(["srt:lables=fixed"], ["add2"], 1, 0, {}), Path("none"), print, lambda: False)
+    with pytest.raises(UserError, match="one_shot_em: prompts=32: .*one_shot_em.key=value"):
+        running.run_all(plans.plan(["one_shot_em"], ["add2"], 1, 0, {"prompts": 32}), Path("none"), print, lambda: False)
+
+
 @pytest.mark.parametrize(("text", "number"), [("200k", 200_000), ("1.5M", 1_500_000), ("200k-tokens", 200_000), ("7", 7)])
 def test_budgets(text, number):
     assert plans.tokens(text) == number
@@ -99,21 +115,22 @@ def test_budgets_that_are_none(text):
 
 def test_the_table_is_what_the_runs_hold(folder):
     found = json.loads((folder / "league.json").read_text())["rows"]
-    assert {(r["tasks"], r["recipe"]) for r in found} == {(t, r) for t in ("add2", "sub2") for r in ("ttrl", "rlvr")}
+    assert {(r["tasks"], r["entrant"]) for r in found} == {(t, r) for t in ("add2", "sub2") for r in ("ttrl", "rlvr")}
     for row in found:
-        summary = json.loads((folder / row["tasks"] / row["recipe"] / "seed-0" / "summary.json").read_text())
+        summary = json.loads((folder / row["tasks"] / row["entrant"] / "seed-0" / "summary.json").read_text())
         assert row["gain"]["difference"] == pytest.approx(summary["exam"]["after"] - summary["exam"]["before"])
         assert row["tokens"] == summary["tokens_sampled"] + summary["tokens_trained"] >= 900
         assert row["decisions"] == [summary["decision"]] and row["other_ability"]["n"] == 12 and row["pass_at_n"]
-        assert (row["less_control"] is None) == (row["recipe"] == "rlvr")
-    spent = {row["recipe"]: row["tokens"] for row in found if row["tasks"] == "add2"}
+        assert row["sharpening"].keys() == {"majority_right", "majority_wrong"}
+        assert (row["less_control"] is None) == (row["entrant"] == "rlvr")
+    spent = {row["entrant"]: row["tokens"] for row in found if row["tasks"] == "add2"}
     assert max(spent.values()) < 900 + 900  # one round more than the budget at most, and none without end
 
 
 def test_every_row_is_repeated_by_its_command(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("antaeus.loop.refuse_without_signal", lambda *_: None)
     row = next(
-        r for r in json.loads((folder / "league.json").read_text())["rows"] if (r["tasks"], r["recipe"]) == ("add2", "rlvr")
+        r for r in json.loads((folder / "league.json").read_text())["rows"] if (r["tasks"], r["entrant"]) == ("add2", "rlvr")
     )
     words = row["command"].split()
     assert words[:3] == ["antaeus", "run", "rlvr"]
@@ -160,10 +177,10 @@ def test_a_recipe_that_cannot_run_is_listed_with_its_reason(tmp_path, cli):
 
 def test_the_command(cli, tmp_path, monkeypatch):
     monkeypatch.setattr("antaeus.loop.refuse_without_signal", lambda *_: None)
-    code, out, err = cli("compare", "ttrl", "--seeds", 1, "--budget", "500", "--out", tmp_path, *PAIRS)
+    code, out, err = cli("compare", "ttrl:votes=4", "--seeds", 1, "--budget", "500", "--out", tmp_path, *PAIRS)
     assert code == 0 and "first alarm" in " ".join(out.split()) and "league.html" in out, err
     assert "1 of 4: add2/rlvr" in err and "left" in err
-    code, out, _ = cli("compare", tmp_path / "add2/ttrl/seed-0", tmp_path / "add2/ttrl-random/seed-0")
+    code, out, _ = cli("compare", tmp_path / "add2/ttrl_votes_4/seed-0", tmp_path / "add2/ttrl_votes_4-random/seed-0")
     assert code == 0 and "ttrl" in out  # finished runs, as before
 
 
@@ -205,6 +222,24 @@ def test_gains_are_of_the_version_that_was_held_against_the_base(tmp_path):
         (tmp_path / "attempts.jsonl").write_text("\n".join(json.dumps(exam(v, *marks[v])) for v in order))
         assert rows.gains([(None, Run())]) == {"t": gain}
         assert rows.gains([(None, Run())], share=max) == {"t": 0.0}
+
+
+def test_what_the_majority_knew_is_told_from_what_it_did_not(tmp_path):
+    """Every second try decides which side a task is on, the others what its accuracy was: here they differ."""
+
+    def exam(version, task, *answers):
+        attempts = [{"answer": a, "verdict": {"score": float(a == "7"), "source": "ground"}} for a in answers]
+        return {"set": "exam", "version": version, "task": {"id": task}, "attempts": attempts}
+
+    class Run:
+        path = tmp_path
+
+    sat = [exam("base", "known", "7", "1", "7", "7", "2", "1"), exam("base", "mistaken", "3", "7", "3", "7", "7", "7")]
+    sat += [exam("r004", "known", *"777777"), exam("r004", "mistaken", *"333333")]
+    (tmp_path / "attempts.jsonl").write_text("\n".join(json.dumps(record) for record in sat))
+    found = rows.sharpening([(None, Run()), (None, Run())])
+    assert found["majority_right"]["difference"] == pytest.approx(1 - 1 / 3) and found["majority_right"]["n"] == 1
+    assert found["majority_wrong"]["difference"] == -1.0
 
 
 def test_names_of_files_make_folders_of_their_own():

@@ -96,7 +96,10 @@ def report(
 
 def compare(
     what: Annotated[
-        list[str], typer.Argument(help="Recipes, and key=value or recipe.key=value; or directories of finished runs.")
+        list[str],
+        typer.Argument(
+            help="Recipes or variants such as srt:labels=fixed,keep=0.5; key=value or recipe.key=value; or directories of runs."
+        ),
     ],
     model: Model = None,
     tasks: Annotated[str, typer.Option(help="Task sets, separated by commas.")] = "add2",
@@ -123,11 +126,12 @@ def compare(
     from antaeus.loop import Interrupted
     from antaeus.show import compare_table
 
-    names = [name for name in what if "=" not in name]
+    pairs = [word for word in what if "=" in word and ":" not in word.partition("=")[0]]
+    names = [word for word in what if word not in pairs]
     if names and all((Path(name) / "config.toml").is_file() for name in names):
         tell(api.compare(*names), json, compare_table)
         return
-    given = parse_pairs([pair for pair in what if "=" in pair]) | ({"model": model} if model else {})
+    given = parse_pairs(pairs) | ({"model": model} if model else {})
     with Stopping() as asked:
         try:
             found = league(

@@ -28,7 +28,7 @@ def write(found: Mapping[str, Any], entries: Sequence[Entry], under: Path) -> Pa
 
 def _part(name: str, rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry], under: Path) -> dict[str, Any]:
     """What the page shows of one set of tasks."""
-    curves = {row["recipe"]: _panel(row["recipe"], name, entries, under) for row in rows}
+    curves = {row["entrant"]: _panel(row["entrant"], name, entries, under) for row in rows}
     return {"tasks": name, "rows": rows, "gains": {"wide": _gains(rows, 900), "narrow": _gains(rows, 400)}, "curves": curves}
 
 
@@ -36,7 +36,7 @@ def _gains(rows: Sequence[Mapping[str, Any]], width: float) -> str:
     """Gains with intervals, each above its gain less the control's."""
     drawn = []
     for row in rows:
-        drawn.append(Interval(row["recipe"], row["gain"]["difference"], *row["gain"]["ci"], style="base"))
+        drawn.append(Interval(row["entrant"], row["gain"]["difference"], *row["gain"]["ci"], style="base"))
         if less := row["less_control"]:
             drawn.append(Interval("less control", less["difference"], *less["ci"]))
     return interval_chart(
@@ -44,15 +44,15 @@ def _gains(rows: Sequence[Mapping[str, Any]], width: float) -> str:
     )
 
 
-def _panel(recipe: str, tasks: str, entries: Sequence[Entry], under: Path) -> str:
-    """Accuracy on anchors against tokens: this recipe's runs, and those of its controls."""
-    curves, tester = [], control_of(recipe, {entry.recipe for entry in entries if entry.control != "none"})
+def _panel(entrant: str, tasks: str, entries: Sequence[Entry], under: Path) -> str:
+    """Accuracy on anchors against tokens: this entrant's runs, and those of its controls."""
+    curves, tester = [], control_of(entrant, {entry.entrant for entry in entries if entry.control != "none"})
     for entry in entries:
-        own = entry.recipe == recipe and entry.control == "none"
-        if entry.tasks == tasks and (own or (entry.recipe == tester and entry.control != "none")):
+        own = entry.entrant == entrant and entry.control == "none"
+        if entry.tasks == tasks and (own or (entry.entrant == tester and entry.control != "none")):
             curves += _curve(entry, under, "truth" if own else "proxy")
     last = max((c.points[-1][0] for c in curves), default=1.0)
-    label = f"{recipe} on {tasks}: accuracy on anchors against tokens"
+    label = f"{entrant} on {tasks}: accuracy on anchors against tokens"
     return line_chart(
         sorted(curves, key=lambda c: c.style), label=label, rounds=(0, last), size=(320, 170), y=SHARES, show=share,
         margins=(44, 12), unit="k tokens",
@@ -69,18 +69,25 @@ def _curve(entry: Entry, under: Path, style: str) -> list[Curve]:
 def cells(row: Mapping[str, Any]) -> list[str]:
     """A row of the table as text, in the order of `HEAD`; the terminal shows the same."""
     alarm = f"round {row['first_alarm']:g} ({row['alarms']} of {row['seeds']})" if row["alarms"] else "none"
-    optional = (row["less_control"], row["pass_at_n"], row["other_ability"])
-    less, passed, other = (_points(value) for value in optional)
+    known = row["sharpening"] or {}
+    optional = (
+        row["less_control"],
+        row["pass_at_n"],
+        known.get("majority_right"),
+        known.get("majority_wrong"),
+        row["other_ability"],
+    )
+    less, passed, right, wrong, other = map(_points, optional)
     return [
-        row["tasks"], row["recipe"], percent(row["before"]), _points(row["gain"]), " ".join(points(g) for g in row["each_seed"]), less,
-        "–" if row["recovered"] is None else f"{100 * row['recovered']:.0f} %", points(row["last"]), alarm, passed, other,
+        row["tasks"], row["entrant"], percent(row["before"]), _points(row["gain"]), " ".join(points(g) for g in row["each_seed"]), less,
+        "–" if row["recovered"] is None else f"{100 * row['recovered']:.0f} %", points(row["last"]), alarm, passed, right, wrong, other,
         f"{row['decisions'].count('promote')} of {row['seeds']}", f"{row['tokens'] / 1000:,.0f}k", f"{row['seconds']:.0f}",
     ]  # fmt: skip
 
 
 HEAD = (
     "tasks", "recipe", "before", "gain, points", "each seed", "less the control", "of rlvr's gain", "last version", "first alarm",
-    "pass@n", "other ability", "promoted", "tokens", "seconds",
+    "pass@n", "majority right", "majority wrong", "other ability", "promoted", "tokens", "seconds",
 )  # fmt: skip
 
 

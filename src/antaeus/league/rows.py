@@ -9,41 +9,42 @@ from statistics import fmean, median
 from typing import Any
 
 from antaeus import stats
+from antaeus.answers import plurality
 from antaeus.league.plans import CONTROLS, REFERENCE, Entry, control_of
 from antaeus.reporting.against import finished, sat
-from antaeus.reporting.reading import Run
+from antaeus.reporting.reading import Run, records
 
 Gains = Mapping[tuple[str, str, str], Mapping[str, float]]
-"""Task by task, the gain of each (tasks, recipe, control)."""
+"""Task by task, the gain of each (tasks, entrant, control)."""
 
 
 def table(entries: Sequence[Entry], under: Path) -> list[dict[str, Any]]:
-    """One row for each recipe on each set of tasks, the largest gain less its control's first. Gains are of the version that was best
+    """One row for each entrant on each set of tasks, the largest gain less its control's first. Gains are of the version that was best
     by anchors, on the exam; a task's gains are averaged over the seeds first, so that intervals are over tasks."""
     runs: dict[tuple[str, str, str], list[tuple[Entry, Run]]] = defaultdict(list)
     for entry in entries:
         if (entry.folder(under) / "summary.json").is_file():
-            runs[entry.tasks, entry.recipe, entry.control].append((entry, finished(entry.folder(under))))
+            runs[entry.tasks, entry.entrant, entry.control].append((entry, finished(entry.folder(under))))
     gained = {what: gains(held) for what, held in runs.items()}
     order = list(dict.fromkeys(entry.tasks for entry in entries))
-    tested = {entry.recipe for entry in entries if entry.control != "none"}
-    rows = [row(own, gained, control_of(own[0][0].recipe, tested)) for (_, _, control), own in runs.items() if control == "none"]
+    tested = {entry.entrant for entry in entries if entry.control != "none"}
+    rows = [row(own, gained, control_of(own[0][0].entrant, tested)) for (_, _, control), own in runs.items() if control == "none"]
     return sorted(rows, key=lambda r: (order.index(r["tasks"]), -r["less_control"]["difference"] if r["less_control"] else 9.0))
 
 
 def row(own: Sequence[tuple[Entry, Run]], gained: Gains, tester: str | None) -> dict[str, Any]:
-    """What a recipe did on a set of tasks; `tester` is the recipe whose controls it is held against."""
-    tasks, recipe, summaries = own[0][0].tasks, own[0][0].recipe, [run.summary for _, run in own]
-    found, whole = estimate(gained[tasks, recipe, "none"]), estimate(gained.get((tasks, REFERENCE, "none"), {}))
-    alarms = [at for _, run in own if (at := first_alarm(run))]
+    """What an entrant did on a set of tasks; `tester` is the entrant whose controls it is held against."""
+    tasks, entrant, summaries = own[0][0].tasks, own[0][0].entrant, [run.summary for _, run in own]
+    found, whole = estimate(gained[tasks, entrant, "none"]), estimate(gained.get((tasks, REFERENCE, "none"), {}))
+    alarms, tries = [at for _, run in own if (at := first_alarm(run))], summaries[0]["exam"].get("tries", 1)
     return {
-        "tasks": tasks, "recipe": recipe, "seeds": len(own), "before": fmean(s["exam"]["before"] for s in summaries),
+        "tasks": tasks, "entrant": entrant, "seeds": len(own), "before": fmean(s["exam"]["before"] for s in summaries),
         "gain": found, "each_seed": [s["exam"]["after"] - s["exam"]["before"] for s in summaries],
         "last": fmean(s["exam"]["last"] - s["exam"]["before"] for s in summaries),
-        "less_control": less_control(tasks, recipe, gained, tester) if tester else None,
+        "less_control": less_control(tasks, entrant, gained, tester) if tester else None,
         "recovered": found["difference"] / whole["difference"] if whole and whole["ci"][0] > 0 else None,
         "first_alarm": median(alarms) if alarms else None, "alarms": len(alarms),
-        "pass_at_n": estimate(gains(own, share=max)) if summaries[0]["exam"].get("tries", 1) > 1 else None,
+        "pass_at_n": estimate(gains(own, share=max)) if tries > 1 else None, "sharpening": sharpening(own) if tries > 1 else None,
         "other_ability": estimate(gains(own, "also")), "decisions": [s["decision"] for s in summaries],
         "rounds": fmean(s["rounds"] for s in summaries),
         "tokens": fmean(s["tokens_sampled"] + s["tokens_trained"] for s in summaries),
@@ -62,9 +63,34 @@ def gains(runs: Sequence[tuple[Entry, Run]], which: str = "exam", share: Any = f
     return {task: fmean(values) for task, values in found.items()}
 
 
-def less_control(tasks: str, recipe: str, gained: Gains, tester: str) -> dict[str, Any] | None:
+def sharpening(runs: Sequence[tuple[Entry, Run]]) -> dict[str, dict[str, Any]]:
+    """The gain on exam tasks of which the base's majority has the right answer, and on the others: what is known is sharpened, and so is
+    what is mistaken (URLVR, 2603.08660). Every second try of the base is for the majority, the others for its accuracy: the same
+    draws for both would make majorities that are right by luck fall, and wrong ones rise, without any learning."""
+    found: dict[bool, dict[str, list[float]]] = {True: defaultdict(list), False: defaultdict(list)}
+    for _, run in runs:
+        versions, known = sat(run, share=lambda scores: fmean(list(scores)[1::2])), majorities(run)
+        before, after = versions["base"], list(versions.values())[-1]
+        for task in before.keys() & after.keys():
+            found[known[task]][task].append(after[task] - before[task])
+    of = {side: estimate({task: fmean(values) for task, values in tasks.items()}) for side, tasks in found.items()}
+    return {"majority_right": of[True], "majority_wrong": of[False]}
+
+
+def majorities(run: Run) -> dict[str, bool]:
+    """Whether the most frequent answer among every second try of the base is right, by exam task."""
+    known = {}
+    for _, record in records(run.path / "attempts.jsonl"):
+        if record is not None and record.get("set") == "exam" and record["version"] == "base":
+            tried = record["attempts"][::2]
+            labels, winner, _ = plurality([attempt["answer"] for attempt in tried])
+            known[record["task"]["id"]] = winner is not None and tried[labels.index(winner)]["verdict"]["score"] == 1.0
+    return known
+
+
+def less_control(tasks: str, entrant: str, gained: Gains, tester: str) -> dict[str, Any] | None:
     """The gain less that of the control which gained most: the hardest one counts."""
-    own = gained[tasks, recipe, "none"]
+    own = gained[tasks, entrant, "none"]
     tried = {control: found for control in CONTROLS if (found := gained.get((tasks, tester, control)))}
     if not tried:
         return None

@@ -51,12 +51,15 @@ def _done(entry: Entry, under: Path, text: str) -> bool:
 
 
 def _configuration(entry: Entry) -> str:
-    return configuration.write(*configuration.configure(entry.recipe, entry.settings))
+    try:
+        return configuration.write(*configuration.configure(entry.recipe, entry.settings))
+    except UserError as why:
+        raise UserError(f"{entry.entrant}: {why} (settings of one recipe: {entry.recipe}.key=value)") from None
 
 
 def _place(entry: Entry) -> str:
     control = "" if entry.control == "none" else f" control={entry.control}"
-    return f"{entry.tasks}/{entry.recipe}{control}"
+    return f"{entry.tasks}/{entry.entrant}{control}"
 
 
 def _duration(seconds: float) -> str:
