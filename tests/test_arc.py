@@ -212,6 +212,8 @@ def test_answers_under_every_view_are_turned_back():
     assert len(engine.courses) == 2 and all(
         lesson.task == t for t, course in zip(tasks, engine.courses, strict=True) for lesson in course
     )
+    spent = 2 * sum(len(lesson.ids) for lesson in engine.courses[0]) + 16  # two passes; a token under each of 8 views, twice
+    assert sum(a.cost for a in groups[0].attempts) == pytest.approx(spent, abs=2)
     taught = "".join(chr(c) for lesson in engine.courses[1] for c in (*lesson.prompt_ids, *lesson.ids))
     assert taught.count("Output: ") >= len(engine.courses[1]) and all(x.advantage == 1.0 for c in engine.courses for x in c)
 

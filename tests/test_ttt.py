@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,7 +98,7 @@ def test_it_adapts_answers_and_forgets(tiny, objective, how):
     plain = rollout(engine, EXAM, GREEDY, seed="s", read="number")
     recipe = TTT(objective=objective, prompts=3, lr=0.05, updates=3)
     adapted = recipe.answer(engine, EXAM, GREEDY, seed="s", read="number")
-    assert [g.task for g in adapted] == EXAM
+    assert [g.task for g in adapted] == EXAM and all(g.attempts[0].cost > len(g.attempts[0].ids) for g in adapted)
     assert [g.attempts[0].logprobs for g in adapted] != [g.attempts[0].logprobs for g in plain]
     assert all(torch.equal(p, start[n]) for n, p in engine.model.named_parameters())
     assert rollout(engine, EXAM, GREEDY, seed="s", read="number") == plain
@@ -110,11 +111,20 @@ def test_each_batch_begins_anew(tiny):
     assert recipe.answer(engine, EXAM, GREEDY, seed="s", read="number") == alone
 
 
+def test_what_adapting_took_is_charged_to_the_answers(tiny):
+    engine, spent = tiny(), []
+    sample, train = engine.sample, engine.train
+    engine.sample = lambda *given, **how: (found := sample(*given, **how), spent.extend(len(a.ids) for g in found for a in g))[0]
+    engine.train = lambda *given: (found := train(*given), spent.append(found.tokens))[0]
+    groups = TTT(prompts=2, updates=3).answer(engine, EXAM, replace(GREEDY, n=2, temperature=1.0), seed="s", read="number")
+    assert sum(a.cost for g in groups for a in g.attempts) == pytest.approx(sum(spent), abs=len(EXAM) * 2)
+
+
 @pytest.mark.parametrize("objective", ["tent", "suta"])
 def test_the_loss_falls(tiny, objective):
     engine, seen = tiny(), []
     train = engine.train
-    engine.train = lambda *given: seen.append(train(*given).loss)
+    engine.train = lambda *given: (found := train(*given), seen.append(found.loss))[0]
     with engine.trial():
         adapt(engine, EXAM, OBJECTIVES[objective], Sampling(2, 8), "s", lr=1e-3, steps=4)
     assert len(seen) == 4 and seen[-1] < seen[0]

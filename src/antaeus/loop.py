@@ -65,7 +65,7 @@ def improve(
         trained = method.train(round, lessons) if lessons and method.control != "no-op" else []
 
         measured = measure(engine, sealed, state, number, *own(groups, verdicts, base))
-        state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
+        state.tokens_sampled += sum(a.cost for g in groups for a in g.attempts)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s, state.round = state.learn_s + time.monotonic() - began, number
         record(run, number, "practice", state.policy, groups, verdicts)

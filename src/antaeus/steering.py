@@ -31,7 +31,7 @@ def survey(
     right answers instead, which takes practice tasks with answers (SRT, 2505.21444, section 5)."""
     asking = Round(-state.round, config.seed, engine, tasks)  # no round of learning draws its numbers
     groups = recipe.solve(asking, tasks.practice)
-    state.tokens_sampled += sum(len(a.ids) for g in groups for a in g.attempts)
+    state.tokens_sampled += sum(a.cost for g in groups for a in g.attempts)
     asked = [[Verdict(None, Source.SELF, "asked for its majority")] * len(g.attempts) for g in groups]
     record(run, state.round + 1, "survey", state.policy, groups, asked)
     groups = [group for group in groups if not group.task.about]

@@ -138,7 +138,12 @@ class Attempt:
     logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
     answer: str | None = None  # parsed; None = no answer found, which never votes and never wins
-    spent: int = 0  # tokens sampled for it in all, where it is the choice of several paths; 0 = its own
+    spent: int = 0  # tokens sampled and trained on for it in all, where more than its own went into it; 0 = its own
+
+    @property
+    def cost(self) -> int:
+        """Tokens that went into it."""
+        return self.spent or len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)

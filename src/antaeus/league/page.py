@@ -81,13 +81,14 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     return [
         row["tasks"], row["entrant"], percent(row["before"]), _points(row["gain"]), " ".join(points(g) for g in row["each_seed"]), less,
         "–" if row["recovered"] is None else f"{100 * row['recovered']:.0f} %", points(row["last"]), alarm, passed, right, wrong, other,
-        f"{row['decisions'].count('promote')} of {row['seeds']}", f"{row['tokens'] / 1000:,.0f}k", f"{row['seconds']:.0f}",
+        f"{row['decisions'].count('promote')} of {row['seeds']}", f"{row['tokens'] / 1000:,.0f}k", f"{row['answer_tokens']:,.0f}",
+        f"{row['seconds']:.0f}",
     ]  # fmt: skip
 
 
 HEAD = (
     "tasks", "recipe", "before", "gain, points", "each seed", "less the control", "of rlvr's gain", "last version", "first alarm",
-    "pass@n", "majority right", "majority wrong", "other ability", "promoted", "tokens", "seconds",
+    "pass@n", "majority right", "majority wrong", "other ability", "promoted", "tokens", "tokens an answer", "seconds",
 )  # fmt: skip
 
 

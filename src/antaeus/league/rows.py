@@ -48,7 +48,8 @@ def row(own: Sequence[tuple[Entry, Run]], gained: Gains, tester: str | None) -> 
         "other_ability": estimate(gains(own, "also")), "decisions": [s["decision"] for s in summaries],
         "rounds": fmean(s["rounds"] for s in summaries),
         "tokens": fmean(s["tokens_sampled"] + s["tokens_trained"] for s in summaries),
-        "seconds": fmean(s["learn_s"] for s in summaries), "command": own[0][0].command,
+        "seconds": fmean(s["learn_s"] for s in summaries), "answer_tokens": fmean(answer_tokens(run) for _, run in own),
+        "command": own[0][0].command,
     }  # fmt: skip
 
 
@@ -97,6 +98,12 @@ def less_control(tasks: str, entrant: str, gained: Gains, tester: str) -> dict[s
     name = max(tried, key=lambda control: fmean(tried[control].values()))
     difference = estimate({task: own[task] - tried[name][task] for task in own.keys() & tried[name].keys()})
     return {**difference, "control": f"{tester} control={name}"}
+
+
+def answer_tokens(run: Run) -> float:
+    """Tokens that went into an exam attempt, what adapting or many paths took included; of the version that sat it last."""
+    seen = [record for _, record in records(run.path / "attempts.jsonl") if record is not None and record.get("set") == "exam"]
+    return fmean(a["tokens"] for record in seen if record["version"] == seen[-1]["version"] for a in record["attempts"])
 
 
 def estimate(values: Mapping[str, float]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ Not measured on SmolLM2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling
@@ -59,8 +59,11 @@ class TTT(Answering):
         for start in range(0, len(tasks), self.prompts):
             batch = tasks[start : start + self.prompts]
             with engine.trial():
-                adapt(engine, batch, OBJECTIVES[self.objective], self.attempts(how), f"{seed}/adapt", self.lr, self.updates)
-                groups += rollout(engine, batch, how, seed=seed, read=read)
+                cost = adapt(
+                    engine, batch, OBJECTIVES[self.objective], self.attempts(how), f"{seed}/adapt", self.lr, self.updates
+                )
+                answered = rollout(engine, batch, how, seed=seed, read=read)
+            groups += [charged(group, cost / len(batch)) for group in answered]
         return groups
 
     def attempts(self, how: Sampling) -> Sampling:
@@ -68,16 +71,22 @@ class TTT(Answering):
         return Sampling(self.samples, how.max_tokens, self.temperature, self.top_p, stop=how.stop)
 
 
-def adapt(
-    engine: Engine, tasks: Sequence[Task], to: Objective, how: Sampling, seed: str, lr: float = 0.0, steps: int = 0
-) -> None:
-    """Train on these prompts, whose answers nobody knows. Only inside a trial."""
-    asked = [ask(task, engine.chat) for task in tasks]
+def adapt(engine: Engine, tasks: Sequence[Task], to: Objective, how: Sampling, seed: str, lr: float = 0.0, steps: int = 0) -> int:
+    """Train on these prompts, whose answers nobody knows; returns how many tokens were sampled and trained on. Only inside a trial."""
+    asked, cost = [ask(task, engine.chat) for task in tasks], 0
     if to.reads:
         lessons = prompts_read(engine, tasks, [engine.encode(prompt, "")[0] for prompt in asked])
     else:
         drawn = engine.sample([(task.id, prompt) for task, prompt in zip(tasks, asked, strict=True)], how, seed=seed)
         lessons = [lesson for task, attempts in zip(tasks, drawn, strict=True) for lesson in spoken(task, attempts)]
+        cost = sum(attempt.cost for attempts in drawn for attempt in attempts)
     for _ in range(steps or to.steps):
         if lessons:
-            engine.train(lessons, to.update(lr))
+            cost += engine.train(lessons, to.update(lr)).tokens
+    return cost
+
+
+def charged(group: Group, cost: float) -> Group:
+    """A task's attempts, which share what was spent on the task before they were made."""
+    share = round(cost / len(group.attempts))
+    return replace(group, attempts=tuple(replace(a, spent=a.cost + share) for a in group.attempts))

@@ -35,6 +35,7 @@ from antaeus.moves import SYMMETRIES, Move
 from antaeus.recipes.answering import Answering
 from antaeus.recipes.base import knob
 from antaeus.recipes.round import Round
+from antaeus.recipes.ttt import charged
 from antaeus.solve.rollout import ask
 from antaeus.types import Attempt, Group, Lesson, Practice, Prompt, Task, TaskSet
 from antaeus.verify.grid_vote import vote
@@ -86,8 +87,11 @@ class TTTArc(Answering):
         ]  # fmt: skip
         named = [(i, f"{tasks[i].id} {n}", _asked(engine, tasks[i], prompt)) for n, (i, _, prompt) in enumerate(asked)]
         drawn = adapters.sample(named, replace(how, n=1, temperature=0.0), seed=seed)
-        for i, task in enumerate(tasks):
-            yield _voted(task, [(move, group[0]) for (j, move, _), group in zip(asked, drawn, strict=True) if j == i], how.n)
+        for i, (task, course) in enumerate(zip(tasks, courses, strict=True)):
+            answered = [(move, group[0]) for (j, move, _), group in zip(asked, drawn, strict=True) if j == i]
+            trained = self.updates * sum(len(lesson.ids) for lesson in course)
+            voted = _voted(task, answered, how.n)
+            yield charged(voted, trained + sum(a.cost for _, a in answered) - sum(a.cost for a in voted.attempts))
 
     def _course(self, engine: Engine, task: Task, puzzle: Puzzle, seed: str) -> list[Lesson]:
         room = min(LONGEST, engine.context) - SPARE

@@ -27,7 +27,7 @@ from antaeus.learn.demonstrations import imitate, kept
 from antaeus.learn.unlabelled import OBJECTIVES
 from antaeus.recipes.base import Recipe, Reference, knob
 from antaeus.recipes.round import Round
-from antaeus.recipes.ttt import adapt
+from antaeus.recipes.ttt import adapt, charged
 from antaeus.solve.rollout import rollout
 from antaeus.types import Attempt, Group, Lesson, Practice, Source, Verdict
 from antaeus.verify.vote import steady
@@ -59,8 +59,9 @@ class TTTDistill(Recipe):
         for proof in range(PROOFS):
             with round.engine.trial():
                 look = f"{round.draw}/adapt {proof}"
-                adapt(round.engine, practice, OBJECTIVES[self.objective], replace(how, n=2), look, self.rate)
-                tries.append(rollout(round.engine, practice, how, seed=f"{round.draw}/{proof}", read=round.tasks.extract))
+                cost = adapt(round.engine, practice, OBJECTIVES[self.objective], replace(how, n=2), look, self.rate)
+                answered = rollout(round.engine, practice, how, seed=f"{round.draw}/{proof}", read=round.tasks.extract)
+            tries.append([charged(group, cost / len(practice)) for group in answered])
         return [Group(task, _joined(groups)) for task, *groups in zip(practice, *tries, strict=True)]
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
