@@ -100,6 +100,13 @@ def test_ground_opens_its_own_vault_only():
     assert "2" not in repr(Vault(Exam, {"p": "2"})).replace("1 sealed", "")
 
 
+def test_the_same_answer_is_graded_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr("antaeus.verify.ground.judge", lambda *, gold, answer: (asked.append(answer), answer == gold)[1])
+    found = ground(group("2", "3", "2", None, "3"), Vault(Practice, {"t": "2"}))
+    assert [v.score for v in found] == [1, 0, 1, 0, 0] and asked == ["2", "3"]
+
+
 def test_a_grader_that_fails_abstains(monkeypatch):
     monkeypatch.setattr("antaeus.verify.ground.judge", lambda *, gold, answer: None)
     verdict = ground(group("2"), Vault(Practice, {"t": "2"}))[0]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from antaeus.answers import extract, judge
 from antaeus.gym import grade_gym
-from antaeus.types import Attempt, Group, Source, Task, Vault, Verdict
+from antaeus.types import Group, Source, Task, Vault, Verdict
 
 
 def ground(group: Group, vault: Vault) -> list[Verdict]:
     """1 for attempts that give the sealed answer, 0 for others, None where the grader itself failed. Raises `SealBroken` where the
     vault is of another kind than the task."""
     sealed = vault.open(group.task)
-    return [_grade(group.task, attempt, sealed) for attempt in group.attempts]
+    verdicts = {answer: _grade(group.task, answer, sealed) for answer in dict.fromkeys(a.answer for a in group.attempts)}
+    return [verdicts[attempt.answer] for attempt in group.attempts]  # the same answer is graded once: symbolic checks are slow
 
 
-def _grade(task: Task, attempt: Attempt, sealed: str) -> Verdict:
-    if attempt.answer is None:
+def _grade(task: Task, answer: str | None, sealed: str) -> Verdict:
+    if answer is None:
         return Verdict(0.0, Source.GROUND, "no answer")
-    right = right_answer(task.check, sealed, attempt.answer)
+    right = right_answer(task.check, sealed, answer)
     if right is None:
         return Verdict(None, Source.GROUND, "the grader failed or timed out")
     return Verdict(float(right), Source.GROUND, "right" if right else "wrong")
