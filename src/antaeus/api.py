@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from antaeus.config import RunConfig
 from antaeus.errors import UserError
 from antaeus.recipes import RECIPES
 from antaeus.recipes.base import Recipe
+from antaeus.store import place
 from antaeus.types import TaskSet
 
 if TYPE_CHECKING:
@@ -41,19 +41,19 @@ def run(
     settings, method = configuration.configure(recipe, given, Path(config) if config else None)
     refuse_mitigation(settings, method)
     tasks = tasks_for(settings, method)
-    folder, text = Path(run_dir) if run_dir else _fresh_folder(method), configuration.write(settings, method)
-    _refuse_used(folder, text)
+    folder, text = Path(run_dir) if run_dir else place.fresh(method.name), configuration.write(settings, method)
+    place.refuse_used(folder, text)
     refuse_unsound_grader(tasks)
     engine = _engine(settings)
     method.refuse(tasks, engine)
     refuse_spent_lineage(settings, tasks)
     if dry_run:
         return _plan(settings, method, tasks, engine)
-    _claim(folder, text)
+    place.claim(folder, text)
     try:
         return _improve(settings, method, tasks, engine, folder, watch, interrupt)
     except UserError:
-        _release(folder)
+        place.release(folder)
         raise
 
 
@@ -217,35 +217,3 @@ def _plan(settings: RunConfig, method: Recipe, tasks: TaskSet, engine: Any) -> d
         "tasks": {"practice": len(tasks.practice), "anchor": len(tasks.anchor), "exam": len(tasks.exam)},
         "rendered_prompt": engine.render(ask(tasks.practice[0], engine.chat)),
     }
-
-
-def _fresh_folder(method: Recipe) -> Path:
-    return Path("runs") / f"{method.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
-def _refuse_used(folder: Path, text: str) -> None:
-    """Raise `UserError` unless `folder` is new or empty."""
-    there = folder / "config.toml"
-    if there.exists() and there.read_text(encoding="utf-8") != text:
-        raise UserError(f"{folder}: holds a run of another configuration; choose another --run-dir")
-    if there.exists() and not (folder / "summary.json").exists():
-        raise UserError(f"{folder}: this run has begun already; carry it on with `antaeus resume {folder}`")
-    if there.exists():
-        raise UserError(f"{folder}: this run is finished already; choose another --run-dir to repeat it")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is not an empty folder; choose another --run-dir")
-
-
-def _claim(folder: Path, text: str) -> None:
-    from antaeus.store.files import write_atomically
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.toml", text)
-
-
-def _release(folder: Path) -> None:
-    """Remove a directory in which bad input kept the first round from happening: nothing half-written stays."""
-    import shutil
-
-    if not (folder / "events.jsonl").exists() or len((folder / "events.jsonl").read_text(encoding="utf-8").splitlines()) < 2:
-        shutil.rmtree(folder, ignore_errors=True)
