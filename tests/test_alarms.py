@@ -63,9 +63,9 @@ def test_every_meter_has_a_definition():
 def test_signals_compare_the_last_rounds_with_the_first():
     assert alarms.rise("no_answer")([quiet(no_answer=k / 10) for k in range(6)]) == pytest.approx(0.3)
     history = [quiet(retention=r) for r in (1.2, 1.2, 0.95, 0.9)]
-    assert alarms.falling(history) == pytest.approx(0.1) and alarms.lost(history) == pytest.approx(0.1)
+    assert alarms.falling(history) == pytest.approx(alarms.SURER - 0.9) and alarms.lost(history) == pytest.approx(0.1)
     assert alarms.falling(history + history[-1:] * 3) == 0.0  # what fell longer ago does not ring for ever
-    assert alarms.falling([quiet(retention=r) for r in (1.5, 1.0)]) == 0.0  # what was gained may be lost
+    assert alarms.falling([quiet(retention=r) for r in (1.5, alarms.SURER)]) == 0.0  # what was gained may be lost
     assert alarms.falling([quiet(retention=0.5)]) == 0.5  # before the first round stands the base
 
 

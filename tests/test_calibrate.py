@@ -36,12 +36,14 @@ def test_an_alarm_before_by_then_late_never_and_for_nothing():
         record("collapse", falls, (1.0, 1.0, 0.8)),  # rings in the very round
         record("collapse", (*falls, 40), (1.0, 1.0, 1.0, 0.8)),
         record("collapse", falls, (1.0, 1.0, 1.0)),
+        record("collapse", (50, 40), (0.5,)),  # the first update ruins it
         record("collapse", (50, 50), (1.0,)),
         record("healthy", (50, 60, 60), (1.1, 1.2)),
         record("healthy", (50, 60, 60), (0.5, 0.5)),
     ])  # fmt: skip
-    assert (seen["ruined"], seen["before"]["k"], seen["by_then"]["k"], seen["never"], seen["not_ruined"]) == (4, 1, 2, 1, 1)
+    assert (seen["ruined"], seen["before"]["k"], seen["by_then"]["k"], seen["never"], seen["not_ruined"]) == (5, 1, 3, 1, 1)
     assert (seen["false"]["k"], seen["false"]["n"], seen["rounds_ahead"]) == (1, 2, 0)
+    assert (seen["before_possible"]["k"], seen["before_possible"]["n"]) == (1, 4)
 
 
 def test_a_harmed_version_that_is_handed_out_is_counted():
@@ -55,8 +57,8 @@ def test_a_harmed_version_that_is_handed_out_is_counted():
 
 
 def test_limits_are_judged_on_other_runs_than_they_were_chosen_on():
-    seen = rates.parts([record("healthy", (1, 1), (1.0,), seed=s) for s in (0, 41, 42, 70)])
-    assert {part: [r["seed"] for r in runs] for part, runs in seen.items()} == {"looked at": [0, 41], "fresh": [42, 70]}
+    seen = rates.parts([record("healthy", (1, 1), (1.0,), seed=s) for s in (0, 63, 64, 70)])
+    assert {part: [r["seed"] for r in runs] for part, runs in seen.items()} == {"looked at": [0, 63], "fresh": [64, 70]}
 
 
 def test_records_survive_a_file(tmp_path):
@@ -69,7 +71,7 @@ def test_records_survive_a_file(tmp_path):
 
 def test_the_figures_go_between_the_marks(tmp_path, capsys, monkeypatch):
     runs.write(
-        tmp_path / "r.jsonl.gz", [record("collapse", (50, 40), (0.5,), seed=s, drive="length reward") for s in range(42, 46)]
+        tmp_path / "r.jsonl.gz", [record("collapse", (50, 40), (0.5,), seed=s, drive="length reward") for s in range(64, 68)]
     )
     (tmp_path / "guard.md").write_text(MARKED)
     args = ("--seeds", 0, "--records", tmp_path / "r.jsonl.gz", "--page", tmp_path / "guard.md", "--lineages", 50)

@@ -110,7 +110,7 @@ def _alarms(found: Mapping[str, Any]) -> str:
         "runs",
         "ruined runs",
         "rang before",
-        "of those ruined after round 2",
+        "where it could: of those not ruined by their first update",
         "by then",
         "never",
         "rounds ahead, median",
@@ -118,8 +118,8 @@ def _alarms(found: Mapping[str, Any]) -> str:
         "rang for nothing",
     ]
     rows = [
-        [model, part, str(r["ruined"]), _of(r["before"]), _of(r["before_slow"]), _of(r["by_then"]), str(r["never"]), str(r["rounds_ahead"]),
-         str(r["false"]["n"]), _of(r["false"])]
+        [model, part, str(r["ruined"]), _of(r["before"]), _of(r["before_possible"]), _of(r["by_then"]), str(r["never"]),
+         str(r["rounds_ahead"]), str(r["false"]["n"]), _of(r["false"])]
         for model, parts in found["alarms"].items() for part, r in parts.items()
     ]  # fmt: skip
     kinds = [

@@ -12,7 +12,7 @@ from antaeus.guard import gate, rules
 from antaeus.guard.alarms import RULES, Rule, ringing
 from antaeus.types import Source, Verdict
 
-FRESH = {"lab": 42, "smollm2": 11}  # the first seed that no limit was chosen on
+FRESH = {"lab": 64, "smollm2": 11}  # the first seed that no limit was chosen on
 LOSS = 0.05  # of accuracy on the anchors, below the base: what an alarm must come before
 Rules = Mapping[str, Rule]
 
@@ -39,8 +39,9 @@ def parts(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def alarm_rates(records: Sequence[Record], alarms: Rules = RULES) -> dict[str, Any]:
-    """How the alarms do: of runs that were driven into ruin, in how many they rang before the loss (also: of those that were not ruined
-    by their first or second round), or in the very round of it; of runs that stayed sound, in how many they rang for nothing."""
+    """How the alarms do: of runs that were driven into ruin, in how many they rang before the loss (also of those that were not
+    ruined by their first update, before which no alarm can ring), or in the very round of it; of runs that stayed
+    sound, in how many they rang for nothing."""
     driven = [r for r in records if r["kind"] == "collapse"]
     bad = [(r["drive"], at, first_alarm(r, alarms)) for r in driven if (at := ruined(r)) is not None]
     bells = [first_alarm(r, alarms) for r in records if r["kind"] == "healthy" and ruined(r) is None]
@@ -48,9 +49,7 @@ def alarm_rates(records: Sequence[Record], alarms: Rules = RULES) -> dict[str, A
     return {
         "ruined": len(bad),
         "before": _share(sum(lead > 0 for lead in ahead), len(bad)),
-        "before_slow": _share(
-            sum(bell is not None and at > bell[0] for _, at, bell in bad if at > 2), sum(at > 2 for _, at, _ in bad)
-        ),
+        "before_possible": _share(sum(lead > 0 for lead in ahead), sum(at > 1 for _, at, _ in bad)),
         "by_then": _share(sum(lead >= 0 for lead in ahead), len(bad)),
         "never": len(bad) - len(ahead),
         "rounds_ahead": median(ahead) if ahead else None,

@@ -13,6 +13,8 @@ from statistics import fmean
 
 from antaeus.guard.trends import WINDOW, History, surge
 
+SURER = 1.05  # retention above which nothing is gained: answers that were sure before cannot become much surer
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -53,17 +55,17 @@ def lost(history: History) -> float:
 
 
 def _retention(history: History) -> list[float]:
-    """It begins with the base; to fall from more than the base had is no loss."""
-    return [1.0, *(min(1.0, m["retention"]) for m in history)]
+    """It begins with the base; to fall from much more than the base had is no loss."""
+    return [1.0, *(min(SURER, m["retention"]) for m in history)]
 
 
 RULES: Mapping[str, Rule] = {
     "comes apart": Rule(
-        "retention", falling, 0.055, "the policy quickly loses sureness of the answers that it brought along: it comes apart"
+        "retention", falling, 0.06, "the policy quickly loses sureness of the answers that it brought along: it comes apart"
     ),
     "forgets": Rule("retention", lost, 0.4, "the policy has lost much of the sureness of the answers that it brought along"),
     "surge": Rule(
-        "kl_to_base", surge, 0.2, "the reward jumps while the policy leaves the base: a reward that is gamed looks like this"
+        "kl_to_base", surge, 0.4, "the reward jumps while the policy leaves the base: a reward that is gamed looks like this"
     ),
     "no answer": Rule("no_answer", rise("no_answer"), 0.3, "many more attempts than at the start have no answer"),
     "same answer": Rule(
