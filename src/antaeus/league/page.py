@@ -23,13 +23,14 @@ def write(found: Mapping[str, Any], entries: Sequence[Entry], under: Path) -> Pa
     write_atomically(under / "league.json", to_json(found) + "\n")
     tasks = list(dict.fromkeys(row["tasks"] for row in found["rows"]))
     parts = [_part(name, [row for row in found["rows"] if row["tasks"] == name], entries, under) for name in tasks]
-    return put(render("league.html.j2", {**found, "parts": parts, "head": HEAD, "cells": cells}), under / "league.html")
+    return put(render("league.html.j2", {**found, "parts": parts}), under / "league.html")
 
 
 def _part(name: str, rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry], under: Path) -> dict[str, Any]:
     """What the page shows of one set of tasks."""
     curves = {row["entrant"]: _panel(row["entrant"], name, entries, under) for row in rows}
-    return {"tasks": name, "rows": rows, "gains": {"wide": _gains(rows, 900), "narrow": _gains(rows, 400)}, "curves": curves}
+    gains = {"wide": _gains(rows, 900), "narrow": _gains(rows, 400)}
+    return {"tasks": name, "rows": rows, "table": columns([cells(row) for row in rows]), "gains": gains, "curves": curves}
 
 
 def _gains(rows: Sequence[Mapping[str, Any]], width: float) -> str:
@@ -80,12 +81,19 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     less, passed, right, wrong, other = map(_points, optional)
     return [
         row["tasks"], row["entrant"], percent(row["before"]), _points(row["gain"]), " ".join(points(g) for g in row["each_seed"]), less,
-        "–" if row["recovered"] is None else f"{100 * row['recovered']:.0f} %", points(row["last"]), alarm, passed, right, wrong, other,
+        NOTHING if row["recovered"] is None else f"{100 * row['recovered']:.0f} %", points(row["last"]), alarm, passed, right, wrong, other,
         f"{row['decisions'].count('promote')} of {row['seeds']}", f"{row['tokens'] / 1000:,.0f}k", f"{row['answer_tokens']:,.0f}",
         f"{row['seconds']:.0f}",
     ]  # fmt: skip
 
 
+def columns(table: Sequence[Sequence[str]]) -> list[list[str]]:
+    """`HEAD` and the rows of one set of tasks, without its name, and without columns in which no row says anything."""
+    shown = [i for i in range(1, len(HEAD)) if any(row[i] != NOTHING for row in table)]
+    return [[row[i] for i in shown] for row in (HEAD, *table)]
+
+
+NOTHING = "–"
 HEAD = (
     "tasks", "recipe", "before", "gain, points", "each seed", "less the control", "of rlvr's gain", "last version", "first alarm",
     "pass@n", "majority right", "majority wrong", "other ability", "promoted", "tokens", "tokens an answer", "seconds",
@@ -93,4 +101,4 @@ HEAD = (
 
 
 def _points(found: Mapping[str, Any] | None) -> str:
-    return f"{points(found['difference'])} ({points(found['ci'][0])} to {points(found['ci'][1])})" if found else "–"
+    return f"{points(found['difference'])} ({points(found['ci'][0])} to {points(found['ci'][1])})" if found else NOTHING
