@@ -13,8 +13,10 @@ from typing import ClassVar
 import pytest
 
 from antaeus import api
+from antaeus.config import configure, parse_pairs
 from antaeus.errors import UserError
 from antaeus.league import league, plans, rows, running
+from antaeus.league.page import cells
 from antaeus.recipes import RECIPES
 from antaeus.recipes.rlvr import RLVR
 
@@ -246,3 +248,27 @@ def test_names_of_files_make_folders_of_their_own():
     entry = plans.Entry("ttrl", "random", 3, "data/a:b.jsonl")
     assert entry.folder(Path("out")) == Path("out/data_a_b.jsonl/ttrl-random/seed-3")
     assert running._place(entry) == "data/a:b.jsonl/ttrl control=random"
+
+
+# --- the league that is committed
+
+DOCS = Path(__file__).parents[1] / "docs"
+RECORDS = sorted((DOCS / "league").glob("*.json"))
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
+def test_what_is_committed_can_be_repeated_and_is_told_as_it_is(record):
+    """Every row's command is one that today's recipes take, its figures stand on the page, and no recipe goes without its control."""
+    found, told, page = json.loads(record.read_text()), (DOCS / "league.md").read_text(), record.with_suffix(".html").read_text()
+    for row in found["rows"]:
+        recipe, *pairs = row["command"].removeprefix("antaeus run ").split()
+        configure(recipe, parse_pairs(pairs))
+        learns = recipe != plans.REFERENCE and not RECIPES[recipe].inference
+        assert row["seeds"] == len(row["each_seed"]) == 3 and bool(row["less_control"]) == learns
+        assert row["command"] in page and f"| {' | '.join(cells(row)[1:4])} |" in told
+
+
+def test_the_committed_league_is_large_enough():
+    rows = json.loads((DOCS / "league/recipes.json").read_text())["rows"]
+    of = {tasks: {row["entrant"] for row in rows if row["tasks"] == tasks} for tasks in ("add2", "sub2")}
+    assert len(of["add2"]) >= 14 and len(of["sub2"]) >= 13

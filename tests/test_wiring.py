@@ -78,8 +78,9 @@ def ruin(patch):
 @promise(alarms, "ringing", lambda *_: {})
 def an_alarm_stops_learning(folder, patch):
     ruin(patch)
-    summary = run(folder, on_alarm="stop", rounds=6)
+    summary = run(folder, on_alarm="stop", rounds=6, anchor_every=6)
     assert summary["status"] == "stopped" and summary["rounds"] < 6 and "lost much of the sureness" in summary["stopped"]
+    assert lines(folder / "run/events.jsonl")[-1]["anchor"]  # what rings is looked at, in case it only learned fast
 
 
 @promise(steering, "react", lambda *_: None)

@@ -72,11 +72,12 @@ def improve(
         state.policy = version_id(number)
         steering.follow(config, engine, number)
         last = steering.done(config, recipe, state) == 1.0
-        due = last or number % config.anchor_every == 0
-        anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None
         ringing = alarms.ringing(state.history, len(practice))
+        startled = bool(ringing) and config.on_alarm != "note" and not last
+        due = last or startled or number % config.anchor_every == 0  # whoever learns fast may ring too: labels tell
+        anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None
         log(run, watch, state, measured, trained, anchor, method.update(round).lr, list(ringing.values()))
-        if ringing and config.on_alarm != "note" and not last:
+        if startled:
             steering.react(config, method, engine, sealed, run, state, ringing)
         if last or steering.stopped(config, state):
             break
