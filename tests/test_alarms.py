@@ -90,7 +90,7 @@ def test_alarms_ring_for_what_they_say_and_not_before(name):
     worse = {"retention": 0.5, "kl_to_base": 2.0}.get(rule.meter, 0.9)
     assert alarms.ringing([quiet()] * 10, 8) == {}
     late = [quiet(**{rule.meter: worse, "proxy_reward": 0.9})] * alarms.WINDOW
-    assert name in alarms.ringing([quiet()] * 5 + late, 8)
+    assert any(name in alarms.ringing([quiet()] * 5 + late[:n], 8) for n in range(1, len(late) + 1))
     assert name not in alarms.ringing([quiet()] * 5 + [{k: v for k, v in m.items() if k != rule.meter} for m in late], 8)
 
 

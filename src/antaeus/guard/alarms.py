@@ -43,9 +43,9 @@ def rise(meter: str) -> Callable[[History], float]:
 
 
 def falling(history: History) -> float:
-    """By how much retention is below its highest value of the three rounds before. Learning lowers it slowly if at all, as doubtful
+    """By how much retention is below its highest value of the two rounds before. Learning lowers it slowly if at all, as doubtful
     answers are corrected; a policy that comes apart loses what it was sure of at once."""
-    recent = _retention(history)[-1 - WINDOW :]
+    recent = _retention(history)[-3:]
     return max(recent) - recent[-1]
 
 
@@ -61,7 +61,7 @@ def _retention(history: History) -> list[float]:
 
 RULES: Mapping[str, Rule] = {
     "comes apart": Rule(
-        "retention", falling, 0.06, "the policy quickly loses sureness of the answers that it brought along: it comes apart"
+        "retention", falling, 0.055, "the policy quickly loses sureness of the answers that it brought along: it comes apart"
     ),
     "forgets": Rule("retention", lost, 0.4, "the policy has lost much of the sureness of the answers that it brought along"),
     "surge": Rule(
