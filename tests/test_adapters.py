@@ -248,6 +248,28 @@ def test_more_adapters_than_memory_holds_are_trained_in_turn(engine: LocalEngine
         assert other.losses == pytest.approx(course.losses, rel=1e-4)
 
 
+def test_an_engine_that_trains_an_adapter_carries_others_on_it(folders: dict[str, Path], engine: LocalEngine) -> None:
+    """As long as its own adds nothing they are those of the plain model; once it does, those of the model it is merged into."""
+    over = LocalEngine(str(folders["llama"]), device="cpu", dtype="float32", lora=2)
+    own = {n: p for n, p in over.model.named_parameters() if p.requires_grad}
+    for targets in (TARGETS, "all-linear"):
+        one, other = several(over, 2, targets), several(engine, 2, targets)
+        assert [a.losses for a in one.train(PLANS[:2])] == [
+            a.losses for a in other.train(PLANS[:2])
+        ] and one.targets == other.targets
+        assert one.weights.equal(other.weights) and all(p.requires_grad for p in own.values())
+    with torch.no_grad():
+        for p in own.values():
+            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())) * 0.1)
+    on, merged = several(over, 1), opened(folders["llama"])
+    course = on.train(PLANS[:1])[0]
+    assert course.losses[0] != pytest.approx(other.train([PLANS[0], None])[0].losses[0], rel=1e-3)
+    assert over.peft is not None
+    state = over.peft.merge_and_unload().state_dict()
+    merged.model.load_state_dict(state)
+    assert course.losses == pytest.approx(several(merged, 1).train(PLANS[:1])[0].losses, rel=1e-3)
+
+
 def test_a_document_has_no_prompt_but_what_texts_begin_with(engine: LocalEngine) -> None:
     prompt, ids = engine.encode("", "12 + 3")
     assert prompt == () and ids == engine.encode("x", "12 + 3")[1] and ids[-1] in engine._eos
@@ -599,7 +621,8 @@ def test_bad_input_is_refused_in_a_line(engine: LocalEngine, folders: dict[str, 
     assert "'query'" in said and "q_proj" in said and "down_proj" in said and "'q_proj'" not in said
     assert "lm_head" in refusal(lambda: several(engine, 1, "lm_head"))
     assert "rank 0" in refusal(lambda: Adapters(engine, 2, rank=0))
-    assert "an adapter of its own" in refusal(lambda: several(LocalEngine(str(folders["llama"]), device="cpu", lora=2), 1))
+    over = several(LocalEngine(str(folders["llama"]), device="cpu", lora=2), 1)
+    assert "an adapter of its own" in refusal(lambda: over.save(0, tmp_path / "over"))
     adapters, good = several(engine, 2), PLANS[0]
     assert "1 plans for 2 adapters" in refusal(lambda: adapters.train([good]))
     before = adapters.weights.clone()

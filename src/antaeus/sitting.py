@@ -208,9 +208,10 @@ def summarise(
     prompt: str,
     told: Mapping[str, Any],
 ) -> dict[str, Any]:
+    source = recipe.source if recipe.source in recipe.sources else min(recipe.sources)
     return {
         "status": "stopped" if state.stopped else "finished",
-        "recipe": recipe.name, "control": recipe.control, "source": recipe.source, "model": config.model, "tasks": tasks.name,
+        "recipe": recipe.name, "control": recipe.control, "source": source, "model": config.model, "tasks": tasks.name,
         "way": recipe.name if recipe.inference else None, **told,
         "seed": config.seed, "rounds": state.round, "rollbacks": state.rollbacks, "stopped": state.stopped or None,
         "exam": {**decision.evidence, "last": last["accuracy"], "last_ci": last["ci"]} if last else None,

@@ -49,8 +49,6 @@ class Adapters:
     ) -> None:
         if rank < 1 or n < 1:
             raise UserError(f"{n} adapters of rank {rank}: both must be at least 1")
-        if engine.peft is not None:
-            raise UserError("the engine was opened with an adapter of its own (lora); many adapters need a plain one")
         self.engine, self.rank, self.alpha = engine, rank, alpha
         self.layers, self.targets = targeted(engine, targets)
         self._sizes = [sizes(layer) for layer in self.layers.values()]
@@ -129,6 +127,8 @@ class Adapters:
         """Write adapter i, in float32, as a folder that `peft` loads."""
         from peft import LoraConfig
 
+        if self.engine.peft is not None:
+            raise UserError("the engine was opened with an adapter of its own (lora): PEFT could not load one that stands on it")
         base, turned = str(self.engine.model.name_or_path), any(isinstance(layer, Conv1D) for layer in self.layers.values())
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=0.0, target_modules=self.targets, task_type="CAUSAL_LM",
