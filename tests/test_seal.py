@@ -186,7 +186,8 @@ def test_templates_of_the_user(tmp_path):
 
 
 def test_own_questions_are_kept_where_the_passage_answers_them():
-    text = " Where does the Elbe rise?\nAnswer: Bohemia.\nQuestion 2: Where does it flow?\nAnswer: to Rome\nquestion: How long?\n\nAnswer: 5 days\n"
+    text = " Where does the Elbe rise?\nAnswer: Bohemia.\nQuestion 2: Where does it flow?\nAnswer: to Rome\n"
+    text += "question: How long?\n\nAnswer: 5 days\n"
     found = own_questions(text, ELBE)
     assert found == [Question("Where does the Elbe rise?", ("Bohemia.",)), Question("How long?", ("5 days",))]
     assert own_questions("Question: In Bohemia?\nAnswer: Bohemia", ELBE) == [] == own_questions("", ELBE)
@@ -352,4 +353,9 @@ def test_two_rounds_through_the_command_line(cli, tmp_path, file, lora):
     practice = [a for line in logged if line["set"] == "practice" for a in line["attempts"]]
     assert summary["tokens_sampled"] == sum(a["tokens"] for a in practice)
     assert {line["version"] for line in logged if line["set"] == "baseline"} == set(summary["baselines"])
-    assert "Passages" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    kept = [a for a in practice if a["verdict"]["why"].startswith("kept")]
+    assert 0 <= summary["tokens_trained"] - sum(len(a["text"]) for a in kept) <= 9  # a token a character, but for those without one
+    page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Passages</h2>" in page and "untrained rewrite" in page and "by seeds that had no part in the choice" in page
+    code, out, err = cli("audit", tmp_path / "r")
+    assert code == 0 or "fatal" not in out, out

@@ -133,7 +133,12 @@ class SEAL(Imitation):
         ]
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
-        return self.inner.rewards(round, groups, self.seeds, self.seed_tokens)
+        rows = self.inner.rewards(round, groups, self.seeds, self.seed_tokens)
+        kept = [{a.index for a in best(g, row, self.most, self.gain)} for g, row in zip(groups, rows, strict=True)]
+        return [
+            [replace(v, why=f"kept, {v.why}") if a.index in of else v for a, v in zip(g.attempts, row, strict=True)]
+            for g, row, of in zip(groups, rows, kept, strict=True)
+        ]
 
     def learn(
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
