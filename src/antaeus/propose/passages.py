@@ -23,7 +23,10 @@ from antaeus.propose.rows import Bad, content_id, gathered, kind_of, text_in
 from antaeus.types import Anchor, Exam, Passage, Practice, Task, TaskSet, Vault
 
 _Kind = TypeVar("_Kind", bound=Task)
-SHOTS = "Each question is answered in a few words.\n\n"
+SHOTS = (
+    "Each question is answered in a few words.\n\nTopic: Ice\nQuestion: What is ice made of?\nAnswer: water\n\n"
+    "Topic: Paris\nQuestion: Which river flows through Paris?\nAnswer: the Seine\n\n"
+)
 MAX_TOKENS = 32  # of an answer
 _SHARES = {"exam": 0.20, "anchor": 0.35}  # up to where a title's place belongs to each part
 _CAPS = {"anchor": 64, "exam": 200}  # questions, unless asked otherwise

@@ -11,7 +11,8 @@ how much of the edits' differences is noise: by the authors' own records more th
 
 What differs, and why:
 * All adapters are trained in one batch. Equal seeds are equal initial weights and orders of data for all edits of a passage.
-* Answers are graded by exact match (`reward=f1`, or `judge`: the model itself) instead of by GPT-4.1.
+* Answers are graded by exact match (`reward=f1`, or `judge`: the model itself) instead of by GPT-4.1. Two worked examples, the same for
+  all, show how short they are to be.
 * Training reads no padding. The paper's counts in its loss: `padded=2048` divides the loss as they do, before clipping.
 * Edits have at most `edit_tokens` (there 8192); one that this cut is studied, but not imitated, since it shows no ending.
 * An empty edit has a reward of 0, though the passage alone would teach something; one whose training fails has none.
@@ -53,6 +54,7 @@ class SEAL(Imitation):
     rung: ClassVar[int] = 6
     source: ClassVar[Source] = Source.GROUND
     throughout: ClassVar[bool] = True
+    start: ClassVar[str] = "policy"
 
     rounds: int = preset("rounds", 2, about="rounds: write, try, imitate")
     prompts: int = preset("prompts", 50, about="passages a round")
