@@ -102,6 +102,7 @@ def test_a_practice_passage_that_stands_in_the_exam_under_another_title_is_dropp
         ({"questions": [{"question": "", "answer": "x"}]}, "'questions[0].question' is empty"),
         ({"questions": [{"question": "Who?", "answers": []}]}, "has no answer"),
         ({"questions": [{"question": "Who?", "answers": ["x", " "]}]}, "'questions[0].answer' is empty"),
+        ({"questions": [{"question": "Who? " * 300, "answer": "x"}]}, "has 1,499 characters"),
     ],
 )  # fmt: skip
 def test_bad_rows_are_named_with_line_and_field(tmp_path, change, reason):
@@ -321,6 +322,8 @@ def test_bad_settings_are_refused_before_anything_runs(tiny, file, tmp_path):
         UserError, match=r"passage '(Rivers|Bridges|Ships)'.*edit_tokens=512 exceed the model's context of 512; split"
     ):
         SEAL().refuse(tasks, tiny())
+    with pytest.raises(UserError, match="edit_tokens=200 exceed"):  # not in the edit's prompt, but in that of the baseline
+        SEAL(edit_tokens=200).refuse(tasks, tiny())
     with pytest.raises(UserError, match="no linear layer is called"):
         SEAL(edit_tokens=20, targets="attention").refuse(tasks, tiny())
     with pytest.raises(UserError, match="no row has 'completions'"):
@@ -353,8 +356,12 @@ def test_two_rounds_through_the_command_line(cli, tmp_path, file, lora):
     practice = [a for line in logged if line["set"] == "practice" for a in line["attempts"]]
     assert summary["tokens_sampled"] == sum(a["tokens"] for a in practice)
     assert {line["version"] for line in logged if line["set"] == "baseline"} == set(summary["baselines"])
+    sat = {v: [a for x in logged if x["set"] == "exam" and x["version"] == v for a in x["attempts"]] for v in ("base", "r002")}
+    assert all(len(sat[v]) in (0, 6) and all(a["tokens"] > 100 for a in sat[v]) for v in sat) and sat["base"]  # both in its way
     kept = [a for a in practice if a["verdict"]["why"].startswith("kept")]
-    assert 0 <= summary["tokens_trained"] - sum(len(a["text"]) for a in kept) <= 9  # a token a character, but for those without one
+    assert (
+        0 <= summary["tokens_trained"] - sum(len(a["text"]) for a in kept) <= 9
+    )  # a token a character, but for those without one
     page = (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
     assert "<h2>Passages</h2>" in page and "untrained rewrite" in page and "by seeds that had no part in the choice" in page
     code, out, err = cli("audit", tmp_path / "r")

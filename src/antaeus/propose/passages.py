@@ -28,6 +28,7 @@ SHOTS = (
     "Topic: Paris\nQuestion: Which river flows through Paris?\nAnswer: the Seine\n\n"
 )
 MAX_TOKENS = 32  # of an answer
+LONGEST = 1000  # characters of a question, or of an answer
 _SHARES = {"exam": 0.20, "anchor": 0.35}  # up to where a title's place belongs to each part
 _CAPS = {"anchor": 64, "exam": 200}  # questions, unless asked otherwise
 
@@ -157,7 +158,10 @@ def _question(value: Any, field: str) -> Question:
     if not isinstance(given, list) or not given:
         raise Bad(f"'{field}' has no answer: give 'answer', or a list of 'answers', or leave the question out")
     answers = tuple(" ".join(text_in(a, f"{field}.answer", numbers=True).split()) for a in given)
-    return Question(" ".join(text_in(value.get("question"), f"{field}.question").split()), tuple(dict.fromkeys(answers)))
+    question = " ".join(text_in(value.get("question"), f"{field}.question").split())
+    if (longest := max(map(len, (question, *answers)))) > LONGEST:
+        raise Bad(f"'{field}' has {longest:,} characters: a question or a short answer has at most {LONGEST:,}")
+    return Question(question, tuple(dict.fromkeys(answers)))
 
 
 def _unrepeated(name: str, rows: Sequence[Row]) -> list[Row]:

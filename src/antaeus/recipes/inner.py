@@ -101,7 +101,7 @@ class Inner:
         """The model's own judgement of answers beside those accepted."""
         pairs = [(q, a) for questions, row in zip(asked, said, strict=True) for q, a in zip(questions, row, strict=True)]
         tasks = [same_answer(f"judge {i}", q.text, q.answers[0], a) for i, (q, a) in enumerate(pairs) if a is not None]
-        found = rollout(round.engine, tasks, JUDGED, seed=f"{round.draw}/judge", read="line")
+        found = rollout(round.engine, tasks, JUDGED, seed=f"{round.draw}/judge", read="line") if tasks else []
         verdicts = (replace(yes_or_no(a.text), spent=len(a.ids)) for g in found for a in g.attempts)
         flat = iter([next(verdicts) if a is not None else Verdict(0.0, Source.SELF) for _, a in pairs])
         return [[next(flat) for _ in row] for row in said]

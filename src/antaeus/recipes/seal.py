@@ -121,7 +121,8 @@ class SEAL(Imitation):
 
     def refuse(self, tasks: TaskSet, engine: Engine) -> None:
         engine.adapters([[]], self.inner.how)  # its layers are there
-        refuse_long(engine, (*tasks.practice, *tasks.anchor, *tasks.exam), template(self.prompt), self.edit_tokens)
+        texts = [template(name) for name in (self.prompt, "rewrite", *(["own_questions"] if self.questions == "own" else []))]
+        refuse_long(engine, (*tasks.practice, *tasks.anchor, *tasks.exam), texts, self.edit_tokens)
         if self.edits and not given_edits(self.edits).keys() & {task.passage for task in tasks.exam}:
             raise UserError(f"edits={self.edits}: it has no edit of any passage in the exam of {tasks.name}")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from antaeus.answers import extract
 from antaeus.engine.base import Engine, Sampling, Tuning
@@ -82,7 +83,7 @@ def by_passage(tasks: Iterable[Task]) -> list[Passage]:
 def written(engine: Engine, passages: Sequence[Passage], text: str, tokens: int, seed: str) -> dict[Passage, Attempt]:
     """A greedy self-edit of each passage."""
     asked = [(f"edit {i}", ask(asking(text, passage), engine.chat)) for i, passage in enumerate(passages)]
-    drawn = engine.sample(asked, Sampling(1, tokens, 0.0), seed=f"{seed}/edit")
+    drawn = engine.sample(asked, Sampling(1, tokens, 0.0), seed=f"{seed}/edit") if asked else []
     return {passage: attempts[0] for passage, attempts in zip(passages, drawn, strict=True)}
 
 
@@ -120,9 +121,10 @@ def _answered(attempts: Sequence[Attempt], read: str) -> tuple[Attempt, ...]:
     return tuple(replace(a, answer=extract(a.text, read)) for a in attempts)
 
 
-def refuse_long(engine: Engine, tasks: Iterable[Task], text: str, tokens: int) -> None:
-    """Raises `UserError` for a passage that exceeds the model's context, or does so in a template with an edit of so many tokens."""
-    for passage in by_passage(tasks):
+def refuse_long(engine: Engine, tasks: Iterable[Task], texts: Iterable[str], tokens: int) -> None:
+    """Raises `UserError` for a passage that exceeds the model's context, or does so in one of the templates with an edit of so many
+    tokens."""
+    for passage, text in product(by_passage(tasks), texts):
         named = f"passage {passage.title[:40]!r} {passage.text[:40]!r}..."
         try:
             read, _ = engine.encode(ask(asking(text, passage), engine.chat), "")
