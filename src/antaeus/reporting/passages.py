@@ -15,9 +15,12 @@ CHARACTERS = 400  # of an edit
 
 def studied(run: Run, log: Path) -> dict[str, Any] | None:
     """For the page, of a run on passages; None for another."""
-    found = [
-        line for _, line in records(log) if line and line.get("set") == "practice" and (line.get("task") or {}).get("passage")
-    ]
+    found: list[Record] = []
+    for _, line in records(log):
+        if line and line.get("set") == "practice":
+            if not (line.get("task") or {}).get("passage"):
+                return None  # the log of another run may be long: no more of it is read
+            found.append(line)
     if not found:
         return None
     every = max(1, -(-len(found) // PASSAGES))
