@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -21,13 +21,20 @@ Layer = nn.Linear | Conv1D
 
 def sizes(layer: Layer) -> tuple[int, int]:
     """How wide the input of a layer is, and its output. A `Conv1D` holds its weight the other way round."""
+    layer = getattr(layer, "base_layer", layer)
     written, read = layer.weight.T.shape if isinstance(layer, Conv1D) else layer.weight.shape
     return read, written
 
 
 def targeted(engine: LocalEngine, targets: str | Sequence[str]) -> tuple[dict[str, Layer], list[str]]:
-    """The layers that carry adapters, in the model's order, and the names PEFT finds them by."""
-    found = {n: m for n, m in engine.model.named_modules() if isinstance(m, Layer) and m is not engine.net.head}
+    """The layers that carry adapters, in the model's order, and the names PEFT finds them by. A layer that has an adapter already, which
+    the engine trains, is carried with it."""
+    named = dict(engine.model.named_modules())
+    wrapped = tuple(f"{n}." for n, m in named.items() if hasattr(m, "base_layer"))
+    found = {
+        n: cast(Layer, m) for n, m in named.items()
+        if (isinstance(m, Layer) or hasattr(m, "base_layer")) and m is not engine.net.head and not n.startswith(wrapped)
+    }  # fmt: skip
     last = sorted({name.rpartition(".")[2] for name in found})
     wanted = last if targets == "all-linear" else sorted({targets} if isinstance(targets, str) else set(targets))
     if strays := [w for w in wanted if not any(f".{name}".endswith(f".{w}") for name in found)] or not wanted:

@@ -31,6 +31,9 @@ from antaeus.engine.update import SMALLEST, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Prompt
 
+AT_ONCE = 64  # adapters trained together at most
+TRAINING = 24  # bytes that a weight takes beside itself while it is trained: gradient, moments, a copy to compute with
+
 
 class Adapters:
     """`n` adapters of rank `rank` on the linear layers (GPT-2's `Conv1D` too) of an engine's model whose names end in one of
@@ -46,14 +49,13 @@ class Adapters:
     ) -> None:
         if rank < 1 or n < 1:
             raise UserError(f"{n} adapters of rank {rank}: both must be at least 1")
-        if engine.peft is not None:
-            raise UserError("the engine was opened with an adapter of its own (lora); many adapters need a plain one")
         self.engine, self.rank, self.alpha = engine, rank, alpha
         self.layers, self.targets = targeted(engine, targets)
         self._sizes = [sizes(layer) for layer in self.layers.values()]
         self._shapes = [shape for read, written in self._sizes for shape in ((rank, read), (written, rank))]
         self._rows = torch.zeros(n + 1, sum(a * b for a, b in self._shapes), device=engine.net.device)  # the last stays: the base
         self.weights = self._rows[:n]
+        self.skipped: list[int] = [0] * n  # steps of each one's last training that were left out
         self.reset(range(n))
 
     def __len__(self) -> int:
@@ -68,10 +70,21 @@ class Adapters:
                     a[0], b[0] = start, 0.0
 
     def train(self, plans: Sequence[Plan | None]) -> list[Course]:
-        """Train adapter i by plans[i] (None: leave it), all of them together. One that is through costs nothing more, and one whose
-        gradient is not finite takes no step and does no harm to the others."""
+        """Train adapter i by plans[i] (None: leave it), together as many as memory holds, and `AT_ONCE` at most. One that is through
+        costs nothing more, and one whose gradient is not finite takes no step and does no harm to the others."""
         check(plans, len(self), self.engine.context)
         self.reset([plan and plan.seed for plan in plans])
+        at_once = max(1, min(AT_ONCE, self.engine._free_bytes() // 2 // (TRAINING * self.weights.shape[1])))
+        parts = [range(i, min(i + at_once, len(plans))) for i in range(0, len(plans), at_once)]
+        courses = [
+            c
+            for part in parts
+            for c in self._train([p if i in part else None for i, p in enumerate(plans)])[part.start : part.stop]
+        ]
+        self.skipped = [len(course.skipped) for course in courses]
+        return courses
+
+    def _train(self, plans: Sequence[Plan | None]) -> list[Course]:
         batches = [plan.batches() if plan else [] for plan in plans]
         adam = torch.optim.AdamW([_group(row, plan) for row, plan in zip(self.weights, plans, strict=True)], fused=True)
         log: list[list[tuple[float, float]]] = [[] for _ in plans]
@@ -114,6 +127,8 @@ class Adapters:
         """Write adapter i, in float32, as a folder that `peft` loads."""
         from peft import LoraConfig
 
+        if self.engine.peft is not None:
+            raise UserError("the engine was opened with an adapter of its own (lora): PEFT could not load one that stands on it")
         base, turned = str(self.engine.model.name_or_path), any(isinstance(layer, Conv1D) for layer in self.layers.values())
         config = LoraConfig(
             r=self.rank, lora_alpha=self.alpha, lora_dropout=0.0, target_modules=self.targets, task_type="CAUSAL_LM",

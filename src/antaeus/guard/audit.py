@@ -18,7 +18,7 @@ from antaeus.guard.leaks import leaks
 from antaeus.guard.overlap import RULE as CONTAMINATION
 from antaeus.guard.overlap import Fence
 from antaeus.guard.queries import probing
-from antaeus.guard.record import LOGS, RULE, Line, Record, attempt_name, prompt_of, read
+from antaeus.guard.record import LOGS, RULE, Line, Record, attempt_name, passage_of, prompt_of, read
 from antaeus.guard.recount import counting, exam
 from antaeus.guard.seals import broken
 from antaeus.overlap import text_of
@@ -52,7 +52,7 @@ def log_hashes(run_dir: Path) -> dict[str, str]:
 def contamination(record: Record) -> Iterator[Finding]:
     """What was learned from, prompts and the model's own texts, against anchors and exam."""
     held = {
-        line["task"]["id"]: Exam(line["task"]["id"], prompt_of(line["task"]))
+        line["task"]["id"]: Exam(line["task"]["id"], prompt_of(line["task"]), passage=passage_of(line["task"]))
         for line in record.attempts
         if line["set"] not in ("practice", "survey")
     }

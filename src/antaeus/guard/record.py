@@ -10,7 +10,7 @@ from typing import Any
 
 from antaeus.errors import UserError
 from antaeus.guard.findings import Finding
-from antaeus.types import Message, Prompt, Source, Verdict
+from antaeus.types import Message, Passage, Prompt, Source, Verdict
 
 RULE = "log"
 LOGS = ("events.jsonl", "attempts.jsonl", "decisions.jsonl", "versions/lineage.jsonl")
@@ -63,6 +63,12 @@ def prompt_of(task: Line) -> Prompt:
     """A task's prompt as it was before it went to JSON."""
     prompt = task["prompt"]
     return prompt if isinstance(prompt, str) else tuple(Message(m["role"], m["content"]) for m in prompt)
+
+
+def passage_of(task: Line) -> Passage | None:
+    """The passage that a task is about, where it is about one."""
+    passage = task.get("passage")
+    return Passage(passage["title"], passage["text"]) if passage else None
 
 
 def verdict_of(attempt: Line) -> Verdict:

@@ -16,6 +16,18 @@ def kept(group: Group, verdicts: Sequence[Verdict], most: int = 0) -> list[Attem
     return good[:most] if most else good
 
 
+def best(group: Group, verdicts: Sequence[Verdict], most: int = 1, gain: float = -1.0) -> list[Attempt]:
+    """The attempts with the highest scores that came to an end, at most `most` of them (0 = all), the earlier of equals first; those alone
+    whose score exceeds the part "base" of their verdict, what is reached without them, by `gain` at least."""
+    pairs = [
+        (v.score, a)
+        for a, v in zip(group.attempts, verdicts, strict=True)
+        if v.score is not None and a.stop != "length" and v.score - v.parts.get("base", 0.0) >= gain
+    ]
+    good = [a for _, a in sorted(pairs, key=lambda pair: -pair[0])]
+    return good[:most] if most else good
+
+
 def imitate(task: Task, attempts: Sequence[Attempt], prompt_ids: Sequence[int] = (), weight: float = 1.0) -> list[Lesson]:
     """A demonstration of each attempt, token for token: as an answer to the prompt that it was written to, or to `prompt_ids`, which are
     another form of `task`. Raises `SealBroken` for a task that is not practice."""

@@ -27,10 +27,20 @@ def judged(group: Group, said: Sequence[str]) -> list[Verdict]:
     """1 or 0 by the last yes or no in each of `said`, the texts for the attempts with an answer; None where it has neither. An attempt
     without an answer has 0."""
     texts = iter(said)
-    return [_verdict(next(texts)) if a.answer is not None else Verdict(0.0, Source.SELF, "no answer") for a in group.attempts]
+    return [yes_or_no(next(texts)) if a.answer is not None else Verdict(0.0, Source.SELF, "no answer") for a in group.attempts]
 
 
-def _verdict(text: str) -> Verdict:
+def same_answer(name: str, question: str, right: str, said: str) -> Practice:
+    """The task of judging whether an answer means what the right one does."""
+    return Practice(
+        name,
+        f"Question: {question}\nRight answer: {right}\nGiven answer: {said}\nDoes the given answer mean the same as the right one? "
+        "Say yes or no.\nVerdict:",
+    )
+
+
+def yes_or_no(text: str) -> Verdict:
+    """1 or 0 by the last yes or no in what a judge said; None where there is neither."""
     found = _SAID.findall(text)
     if not found:
         return Verdict(None, Source.SELF, "the model said neither yes nor no")
