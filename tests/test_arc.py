@@ -19,6 +19,7 @@ from antaeus.moves import LARGER, SYMMETRIES, recoloured, shifted
 from antaeus.propose.arc import arc, puzzles
 from antaeus.propose.builtin import builtin
 from antaeus.propose.sets import load
+from antaeus.recipes.puzzles import seen
 from antaeus.recipes.ttt_arc import TTTArc
 from antaeus.types import Attempt, Exam, Lesson, Practice
 from antaeus.verify.grid_vote import vote
@@ -227,7 +228,7 @@ def test_no_grid_is_no_answer():
 @settings(max_examples=20, deadline=None)
 @given(room=st.integers(20, 400))
 def test_only_views_with_room_for_an_answer_are_asked(room):
-    views = list(TTTArc()._views(Exam("t", prompt_of(PUZZLE)), PUZZLE, room, "s"))
+    views = list(seen(Exam("t", prompt_of(PUZZLE)), 2, 8, room, "s"))
     assert views[0] == (SYMMETRIES[0], prompt_of(PUZZLE)) and all(len(p) <= room for _, p in views[1:])
 
 
