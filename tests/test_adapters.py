@@ -22,10 +22,10 @@ from antaeus.engine import update as updating
 from antaeus.engine.adapter_net import Blocks
 from antaeus.engine.adapter_plans import Example, Plan
 from antaeus.engine.adapters import Adapters
-from antaeus.engine.base import Sampling
+from antaeus.engine.base import Sampling, Tuning
 from antaeus.engine.local import LocalEngine
 from antaeus.errors import UserError
-from antaeus.types import Attempt
+from antaeus.types import Attempt, Lesson, Practice
 
 SIZES = {
     "vocab_size": 120, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -197,6 +197,63 @@ def test_a_mask_is_pefts_labels_of_minus_100(folders: dict[str, Path], engine: L
     assert several(engine, 1).train([whole])[0].losses[0] != pytest.approx(course.losses[0], rel=1e-2)
 
 
+@pytest.mark.parametrize("padded", [0, 64])
+def test_documents_by_the_engines_verb_are_what_peft_learns_of_all_their_tokens(
+    folders: dict[str, Path], engine: LocalEngine, padded: int
+) -> None:
+    """Labels that are the ids, one text a step, two layers; beside it an adapter that learns outputs alone, by a plan of its own."""
+    texts = [text(80 + i, n) for i, n in enumerate((21, 9, 40))]
+    lessons = [Lesson(Practice("t", ""), ids[:cut], ids[cut:], 1.0) for ids, cut in zip(texts, (0, 4, 1), strict=True)]
+    whole = Tuning(3e-3, RANK, ALPHA, epochs=3, batch_size=1, seed=7, targets=TARGETS, loss="all", warmup=0.0, padded=padded)
+    outputs = replace(whole, loss="output", epochs=1, lr=1e-3)
+    adapters: Any = engine.adapters([lessons, lessons], [whole, outputs])
+    plan = Plan(tuple(Example(ids) for ids in texts), 3e-3, epochs=3, schedule="linear", seed=7, order=7)
+    torch.manual_seed(7)
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(TARGETS), task_type="CAUSAL_LM")
+    model: Any = get_peft_model(plain(folders["llama"]), config)
+    params = [p for p in model.parameters() if p.requires_grad]
+    adam = torch.optim.AdamW(params, lr=3e-3, weight_decay=0.0)
+    schedule = get_scheduler("linear", adam, num_warmup_steps=0, num_training_steps=9)
+    for (j,) in plan.batches():
+        ids = torch.tensor([texts[j]])
+        loss = model(input_ids=ids, labels=ids).loss
+        (loss * ((len(texts[j]) - 1) / (padded - 1)) if padded else loss).backward()
+        nn.utils.clip_grad_norm_(params, 1.0)
+        adam.step()
+        schedule.step()
+        adam.zero_grad()
+    close(all_weights(adapters, 0), {k.replace(".default", ""): v for k, v in model.state_dict().items() if "lora_" in k})
+    by_hand = several(engine, 1)
+    part = tuple(Example(ids, max(1, cut)) for ids, cut in zip(texts, (0, 4, 1), strict=True))
+    by_hand.train([replace(plan, examples=part, epochs=1, lr=1e-3, padded=padded)])
+    close(all_weights(adapters, 1), all_weights(by_hand, 0))
+    assert adapters.skipped == [0, 0]
+
+
+def test_adapters_of_different_shapes_are_refused(engine: LocalEngine) -> None:
+    lesson = [Lesson(Practice("t", ""), (), text(1, 9), 1.0)]
+    assert "one rank" in refusal(lambda: engine.adapters([lesson, lesson], [Tuning(1e-3, rank=4), Tuning(1e-3, rank=8)]))
+    assert "give one" in refusal(lambda: engine.adapters([lesson, lesson], [Tuning(1e-3)]))
+
+
+def test_more_adapters_than_memory_holds_are_trained_in_turn(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, turns, sizes, gradients = several(engine, 3), several(engine, 3), [], room.Adapters._gradients
+    courses = whole.train(PLANS)
+    monkeypatch.setattr(room.Adapters, "_gradients", lambda self, now: (sizes.append(len(now)), gradients(self, now))[1])
+    monkeypatch.setattr(engine, "_free_bytes", lambda: 2 * 2 * room.TRAINING * turns.weights.shape[1])
+    again = turns.train(PLANS)
+    assert sizes[0] == 2 and len(sizes) == 7 + 3
+    for i, (course, other) in enumerate(zip(courses, again, strict=True)):
+        close(all_weights(turns, i), all_weights(whole, i))
+        assert other.losses == pytest.approx(course.losses, rel=1e-4)
+
+
+def test_a_document_has_no_prompt_but_what_texts_begin_with(engine: LocalEngine) -> None:
+    prompt, ids = engine.encode("", "12 + 3")
+    assert prompt == () and ids == engine.encode("x", "12 + 3")[1] and ids[-1] in engine._eos
+    assert "exceeds the model's context" in refusal(lambda: engine.encode("", "1" * 200))
+
+
 def test_the_start_is_pefts_and_depends_on_the_seed_alone(folders: dict[str, Path], engine: LocalEngine, tmp_path: Path) -> None:
     model, _, _ = alone(folders["llama"], replace(PLANS[0], steps=0))
     model.save_pretrained(tmp_path / "theirs")
@@ -294,6 +351,7 @@ def test_a_diverging_adapter_is_reported_and_harms_nobody(engine: LocalEngine) -
     for i, j in ((0, 0), (2, 1), (3, 2)):
         close(all_weights(adapters, i), all_weights(well, j))
         assert courses[i].skipped == []
+    assert adapters.skipped == [0, len(courses[1].skipped), 0, 0]
     assert courses[1].skipped and all(not math.isfinite(courses[1].grad_norms[s]) for s in courses[1].skipped)
     assert len(courses[1].losses) == 7
 

@@ -40,7 +40,8 @@ class Plan:
     `steps` None stands for `epochs` passes over the examples; a number of steps goes round as often as it takes. `schedule` and
     `warmup` (steps) are those of `transformers.get_scheduler`. `order` seeds the shuffling of each pass, None = as given. `seed`
     is that of fresh initial weights, None = go on from those the adapter has. `aggregate`, of a step's loss: "token" = mean over
-    the tokens that count, "sequence" = mean over sequences of each one's token mean, "sum" = sum over tokens.
+    the tokens that count, "sequence" = mean over sequences of each one's token mean, "sum" = sum over tokens. `padded`, of "token":
+    the mean is over that many tokens a sequence, but for the first, those that it lacks costing nothing.
     """
 
     examples: tuple[Example, ...]
@@ -56,6 +57,7 @@ class Plan:
     betas: tuple[float, float] = (0.9, 0.999)
     seed: int | None = None
     order: int | None = None
+    padded: int = 0
 
     def batches(self) -> list[list[int]]:
         """The examples of each step. No batch reaches from one pass into the next."""
@@ -78,7 +80,8 @@ class Plan:
     def weights(self, batch: Sequence[Example]) -> list[float]:
         """What a token of each of these examples weighs in the loss."""
         counted = [sum(e.counts()) for e in batch]
-        by = {"token": [sum(counted)] * len(batch), "sequence": [c * len(batch) for c in counted], "sum": [1] * len(batch)}
+        filled = [max(c, self.padded - 1) for c in counted]
+        by = {"token": [sum(filled)] * len(batch), "sequence": [c * len(batch) for c in counted], "sum": [1] * len(batch)}
         return [1 / norm for norm in by[self.aggregate]]
 
 
@@ -97,12 +100,31 @@ class Course:
 
 
 def plan_of(course: Sequence[Lesson], how: Tuning) -> Plan | None:
-    """The plan of these demonstrations, whose prompts are read and whose completions are learned; None where there are none."""
+    """The plan of these demonstrations; None where there are none."""
     if not course:
         return None
-    examples = tuple(Example((*lesson.prompt_ids, *lesson.ids), start=len(lesson.prompt_ids)) for lesson in course)
-    plan = Plan(examples, how.lr, epochs=how.epochs, batch_size=how.batch_size, schedule="linear", seed=how.seed, order=how.seed)
-    return replace(plan, warmup=len(plan.batches()) // 10)
+    examples = tuple(Example((*x.prompt_ids, *x.ids), max(1, len(x.prompt_ids)) if how.loss == "output" else 1) for x in course)
+    plan = Plan(
+        examples,
+        how.lr,
+        epochs=how.epochs,
+        batch_size=how.batch_size,
+        schedule="linear",
+        seed=how.seed,
+        order=how.seed,
+        padded=how.padded,
+    )
+    return replace(plan, warmup=int(len(plan.batches()) * how.warmup))
+
+
+def plans_of(courses: Sequence[Sequence[Lesson]], how: Tuning | Sequence[Tuning]) -> tuple[Tuning, list[Plan | None]]:
+    """The plans of courses, with the one tuning that tells rank, alpha and targets of all."""
+    hows = [how] * len(courses) if isinstance(how, Tuning) else list(how)
+    if len(hows) != len(courses) or not hows:
+        raise UserError(f"{len(hows)} tunings for {len(courses)} adapters: give one, or one each")
+    if len({(each.rank, each.alpha, each.targets) for each in hows}) > 1:
+        raise UserError("adapters that are trained together must have one rank, one alpha and the same targets")
+    return hows[0], [plan_of(course, each) for course, each in zip(courses, hows, strict=True)]
 
 
 def check(plans: Sequence[Plan | None], n: int, context: int) -> None:

@@ -31,6 +31,11 @@ from antaeus.engine.update import SMALLEST, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Prompt
 
+AT_ONCE, TRAINING = (
+    64,
+    24,
+)  # adapters trained together at most; bytes a weight takes beside itself: gradient, moments, a copy to compute with
+
 
 class Adapters:
     """`n` adapters of rank `rank` on the linear layers (GPT-2's `Conv1D` too) of an engine's model whose names end in one of
@@ -54,6 +59,7 @@ class Adapters:
         self._shapes = [shape for read, written in self._sizes for shape in ((rank, read), (written, rank))]
         self._rows = torch.zeros(n + 1, sum(a * b for a, b in self._shapes), device=engine.net.device)  # the last stays: the base
         self.weights = self._rows[:n]
+        self.skipped: list[int] = [0] * n  # steps of each one's last training that were left out
         self.reset(range(n))
 
     def __len__(self) -> int:
@@ -68,10 +74,21 @@ class Adapters:
                     a[0], b[0] = start, 0.0
 
     def train(self, plans: Sequence[Plan | None]) -> list[Course]:
-        """Train adapter i by plans[i] (None: leave it), all of them together. One that is through costs nothing more, and one whose
+        """Train adapter i by plans[i] (None: leave it), together as many as memory holds, and `AT_ONCE` at most. One that is through costs nothing more, and one whose
         gradient is not finite takes no step and does no harm to the others."""
         check(plans, len(self), self.engine.context)
         self.reset([plan and plan.seed for plan in plans])
+        at_once = max(1, min(AT_ONCE, self.engine._free_bytes() // 2 // (TRAINING * self.weights.shape[1])))
+        parts = [range(i, min(i + at_once, len(plans))) for i in range(0, len(plans), at_once)]
+        courses = [
+            c
+            for part in parts
+            for c in self._train([p if i in part else None for i, p in enumerate(plans)])[part.start : part.stop]
+        ]
+        self.skipped = [len(course.skipped) for course in courses]
+        return courses
+
+    def _train(self, plans: Sequence[Plan | None]) -> list[Course]:
         batches = [plan.batches() if plan else [] for plan in plans]
         adam = torch.optim.AdamW([_group(row, plan) for row, plan in zip(self.weights, plans, strict=True)], fused=True)
         log: list[list[tuple[float, float]]] = [[] for _ in plans]

@@ -91,8 +91,14 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How adapters of one's own are trained: LoRA of this rank and alpha on all linear layers but the head, AdamW, a linear fall of
-    the rate after a tenth of the steps, each step on `batch_size` demonstrations. `seed` is that of order and initial weights."""
+    """How an adapter of one's own is trained: LoRA of this rank and alpha on the linear layers whose names end in one of `targets`
+    ("all-linear": all but the head), AdamW, a linear fall of the rate after the share `warmup` of the steps, each step on `batch_size`
+    demonstrations. `loss`: the "output", or "all" tokens of prompt and output but the first. `seed` is that of order and initial weights:
+    equal seeds are paired starts.
+
+    `padded` above 0 takes each demonstration as filled up to so many tokens, with tokens that count and cost nothing: the loss, and with it
+    the gradient before clipping, is so much smaller.
+    """
 
     lr: float
     rank: int = 64
@@ -100,10 +106,16 @@ class Tuning:
     epochs: int = 2
     batch_size: int = 2
     seed: int = 0
+    targets: str | tuple[str, ...] = "all-linear"
+    loss: Literal["output", "all"] = "output"
+    warmup: float = 0.1
+    padded: int = 0
 
 
 class Adapted(Protocol):
     """Adapters of one policy, by number; None is the policy itself."""
+
+    skipped: Sequence[int]  # how many steps of each one's training were left out, because their gradients were not finite
 
     def sample(self, prompts: Sequence[tuple[int | None, str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
         """`how.n` attempts for each (adapter, task id, prompt), in order."""
@@ -127,7 +139,7 @@ class Engine(Protocol):
 
     def encode(self, prompt: Prompt, text: str, *, end: bool = True) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids of `prompt`, and of `text` as a completion of it, with the end token behind unless `end` is False: what a
-        demonstration consists of."""
+        demonstration consists of. An empty prompt has the ids that a text of this model begins with, often none: a document."""
         ...
 
     def beside(self, model: str) -> Engine:
@@ -156,9 +168,10 @@ class Engine(Protocol):
         may lessons be made of sealed tasks, of which nothing but their prompts is known."""
         ...
 
-    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning) -> Adapted:
-        """A fresh adapter for each course of demonstrations (advantages are not looked at), all trained in one batch; one without any is
-        the policy. The policy stays as it is, so that a course may be made of what a sealed prompt shows."""
+    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning | Sequence[Tuning]) -> Adapted:
+        """A fresh adapter for each course of demonstrations (advantages are not looked at), all trained together; one without any is the
+        policy. Each is trained by its own `how`, where several are given: these have one rank, one alpha and the same targets. The policy
+        stays as it is, so that a course may be made of what a sealed prompt shows."""
         ...
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:

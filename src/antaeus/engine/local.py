@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from antaeus.engine import memory, models
-from antaeus.engine.adapter_plans import plan_of
+from antaeus.engine.adapter_plans import plans_of
 from antaeus.engine.base import Adapted, Sampling, Scores, Trained, Tuning, Update, Weights
 from antaeus.engine.checks import reason
 from antaeus.engine.decode import Stops, decode
@@ -90,11 +90,12 @@ class LocalEngine:
             self._put(kept)
             self._use(learner)
 
-    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning) -> Adapted:
+    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning | Sequence[Tuning]) -> Adapted:
         from antaeus.engine.adapters import Adapters  # which stands on this file
 
-        many = Adapters(self, len(courses), rank=how.rank, alpha=how.alpha)
-        many.train([plan_of(course, how) for course in courses])
+        like, plans = plans_of(courses, how)
+        many = Adapters(self, len(courses), rank=like.rank, alpha=like.alpha, targets=like.targets)
+        many.train(plans)
         return many
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:
@@ -141,7 +142,8 @@ class LocalEngine:
 
     def encode(self, prompt: Prompt, text: str, *, end: bool = True) -> tuple[tuple[int, ...], tuple[int, ...]]:
         ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-        return self._ids("to learn from", prompt, len(ids) + 1), (*ids, *sorted(self._eos)[:end])
+        read = self._ids("to learn from", prompt, len(ids) + 1) if prompt else self._begins(len(ids) + 1)
+        return read, (*ids, *sorted(self._eos)[:end])
 
     def beside(self, model: str) -> LocalEngine:
         if model not in self._others:
@@ -149,6 +151,16 @@ class LocalEngine:
                 model, device=str(self.model.device), dtype=str(self.model.dtype).rpartition(".")[2]
             )
         return self._others[model]
+
+    def _begins(self, tokens: int) -> tuple[int, ...]:
+        """What the tokenizer puts before a text: of a document of so many tokens, all that is read without being learned."""
+        bos, first = self.tokenizer.bos_token_id, self.tokenizer.encode("a")[:1]
+        ids = (bos,) if first == [bos] else ()
+        if len(ids) + tokens > self.context:
+            raise UserError(
+                f"a document of {tokens} tokens exceeds the model's context of {self.context}; cut it into shorter ones"
+            )
+        return ids
 
     def _ids(self, task: str, prompt: Prompt, max_tokens: int) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(self.render(prompt), add_special_tokens=isinstance(prompt, str)))
