@@ -23,7 +23,9 @@ def template(bounds: Bounds) -> tuple[str | tuple[str, ...], ...]:
     rates = [r for r in RATES if bounds.lowest_rate <= float(r) <= bounds.highest_rate] or [f"{bounds.highest_rate:g}"]
     epochs = [e for e in EPOCHS if int(e) <= bounds.most_epochs]
     losses = [f'"{name}"' for name, loss in LOSSES.items() if loss in bounds.losses]
-    switches = [(f'"{name}": ', ("true", "false") if group in bounds.augmentations else ("false",)) for name, group in SWITCHES.items()]
+    switches = [
+        (f'"{name}": ', ("true", "false") if group in bounds.augmentations else ("false",)) for name, group in SWITCHES.items()
+    ]
     chosen = [('"strategy": ', losses), ('"learning_rate": ', rates), ('"num_train_epochs": ', epochs)]
     return ('{"data_generation": {', *_fields(switches), '}, "training": {', *_fields(chosen), "}}")
 
@@ -46,7 +48,9 @@ def read(text: str, bounds: Bounds) -> Settings | str:
     if not all(isinstance(part, dict) for part in parts):
         return "not both of data_generation and training, each an object"
     switches, training = parts
-    if why := _wrong(switches, SWITCHES, "augmentation") or _wrong(training, ("strategy", "learning_rate", "num_train_epochs"), "setting"):
+    if why := _wrong(switches, SWITCHES, "augmentation") or _wrong(
+        training, ("strategy", "learning_rate", "num_train_epochs"), "setting"
+    ):
         return why
     if strays := [name for name, on in switches.items() if not isinstance(on, bool)]:
         return f"{strays[0]} is neither true nor false"

@@ -40,6 +40,9 @@ class Recipe:
     contrast: ClassVar[bool] = True  # it learns from attempts at one prompt that differ in score
     rewarded: ClassVar[bool] = True  # what it learns depends on the scores of its verdicts
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
+    patient: ClassVar[bool] = (
+        False  # a first round that teaches nothing is a finding to go on with, not a mistake in the settings
+    )
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     prompts: int = knob(16, "practice prompts a round", low=1)
