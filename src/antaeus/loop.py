@@ -65,7 +65,7 @@ def improve(
         trained = method.train(round, lessons) if lessons and method.control != "no-op" else []
 
         measured = measure(engine, sealed, state, number, *own(groups, verdicts, base))
-        state.tokens_sampled += sum(a.cost for g in groups for a in g.attempts)
+        state.tokens_sampled += sum(a.cost for g in groups for a in g.attempts) + sum(v.spent for row in verdicts for v in row)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s, state.round = state.learn_s + time.monotonic() - began, number
         record(run, number, "practice", state.policy, groups, verdicts)
@@ -116,8 +116,9 @@ def measure(
 
 
 def graded(groups: Sequence[Group], vault: Vault) -> list[list[Verdict] | None]:
-    """Ground truth's verdicts, for meters that nothing learns from; None for a task without sealed answer."""
-    return [ground(group, vault) if group.task.id in vault else None for group in groups]
+    """Ground truth's verdicts, for meters that nothing learns from; None for a task without sealed answer
+    of its own."""
+    return [ground(g, vault) if g.task.id in vault and g.task.check != "passage" else None for g in groups]
 
 
 def without_tainted(fence: Fence, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]]) -> list[list[Verdict]]:

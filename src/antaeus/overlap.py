@@ -21,7 +21,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from antaeus.types import Prompt
+from antaeus.types import Prompt, Task
 
 THRESHOLD = 0.6
 BOILERPLATE = 0.1
@@ -47,6 +47,13 @@ def text_of(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n".join(m.content for m in prompt if m.role == "user")
+
+
+def texts_of(tasks: Iterable[Task]) -> list[tuple[str, str]]:
+    """(task id, text) of all that makes these tasks: their prompts and the passages they are about, each passage once."""
+    tasks = list(tasks)
+    about = {task.passage: task.id for task in reversed(tasks) if task.passage is not None}
+    return [(task.id, text_of(task.prompt)) for task in tasks] + [(name, passage.whole) for passage, name in about.items()]
 
 
 def tokens(text: str) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ TRIED = 8  # exam tasks on which the grader is tried before a run
 
 def tasks_for(settings: RunConfig, method: Recipe) -> TaskSet:
     """The run's tasks. Raises `UserError` where the recipe needs answers that they do not have."""
-    tasks = load_tasks(settings)
-    if method.source is Source.GROUND:
+    tasks = method.prepare(load_tasks(settings))
+    if method.source is Source.GROUND and Source.GROUND in method.sources:
         without = [t.id for t in tasks.practice if t.id not in tasks.practice_vault]
         if without:
             raise UserError(

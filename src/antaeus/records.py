@@ -59,7 +59,7 @@ def record(
 ) -> None:
     for group, row in zip(groups, verdicts, strict=True):
         attempts = [
-            {"index": a.index, "text": a.text, "answer": a.answer, "stop": a.stop, "tokens": a.cost, "verdict": v}
+            {"index": a.index, "text": a.text, "answer": a.answer, "stop": a.stop, "tokens": a.cost + v.spent, "verdict": v}
             for a, v in zip(group.attempts, row, strict=True)
         ]
         run.append("attempts.jsonl", {"round": round, "set": which, "version": version, "task": group.task, "attempts": attempts})

@@ -63,12 +63,15 @@ class Sealed:
         """All that is examined: the run's own tasks first."""
         return (self, *self.others)
 
+    @property
+    def sampling(self) -> Sampling:
+        temperature = self.temperature if self.tries > 1 else 0.0
+        return Sampling(self.tries, self.tasks.max_tokens, temperature, stop=self.tasks.stop)
+
     def take(self, engine: Engine, which: Sequence[Anchor | Exam], by: Recipe | None = None) -> tuple[list[Group], Rows]:
         """Attempts at sealed tasks, one greedy or `tries` sampled each (`by` a recipe, in its way), and ground truth's verdicts on them.
         Every version draws with the same random numbers, so that versions that hardly differ are hardly told apart by chance."""
-        temperature = self.temperature if self.tries > 1 else 0.0
-        how = Sampling(self.tries, self.tasks.max_tokens, temperature, stop=self.tasks.stop)
-        groups = (by.answer if by else rollout)(engine, which, how, seed="sitting", read=self.tasks.extract)
+        groups = (by.answer if by else rollout)(engine, which, self.sampling, seed="sitting", read=self.tasks.extract)
         return groups, self.service.mark(groups)
 
 
@@ -81,11 +84,18 @@ def sealing(tasks: TaskSet, others: Sequence[TaskSet], tries: int, temperature: 
         yield Sealed(own.seal(tasks), own, custody, tries, temperature, beside)
 
 
+def way(recipe: Recipe, version: str) -> Recipe | None:
+    """The recipe in whose way a version answers; None for plain answering."""
+    return recipe if version != BASE or recipe.throughout else None
+
+
 def look_at_anchors(recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, state: State) -> dict[str, Any]:
     """Measure the policy on the anchors; where no earlier look was better, it is the best and saved (a later version has learned more)."""
-    groups, rows = sealed.take(engine, sealed.tasks.anchor, recipe if state.policy != BASE else None)
-    state.registry.choose([group.attempts[0] for group in groups])
-    name = state.policy
+    name, own = state.policy, way(recipe, state.policy)
+    groups, rows = sealed.take(engine, sealed.tasks.anchor, own)
+    if not state.registry.probe:  # the base's own answers, whatever way the anchors are answered in
+        plain = groups if own is None else sealed.take(engine, sealed.tasks.anchor)[0]
+        state.registry.choose([group.attempts[0] for group in plain])
     record(run, state.round, "anchor", name, groups, rows)
     result = gate.tally(rows)
     if result["correct"] >= state.best_correct:
@@ -104,15 +114,18 @@ def conclude(
     lineage = lineage_of(config) if state.best != BASE else None
     proposal = Proposal(candidate_of(recipe, state), state.hashes[BASE], sealed.custody.instruments)
     if lineage and (refused := lineage.refusal(proposal)):
-        decision, after, end = Decision("undecided", BASE, f"the exam was not opened: {refused}"), None, sealed.custody.now()
+        decision, after, beside = Decision("undecided", BASE, f"the exam was not opened: {refused}"), None, {}
+        end = sealed.custody.now()
     else:
         level = lineage.open(proposal) if lineage else gate.ALPHA
         decision, after = sit(recipe, engine, sealed, run, state, watch, level)
+        beside = baselines(recipe, engine, sealed, run, state, watch)
         end = sealed.custody.now()
         decision = unless_changed(decision, sealed.custody.before, end)
         decision = lineage.enter(proposal, decision) if lineage else decision
     run.append("decisions.jsonl", decision)
-    summary = summarise(config, recipe, state, sealed.tasks, decision, after, prompt)
+    told = beside | recipe.account(line for line in run.lines("attempts.jsonl") if line["set"] == "practice")
+    summary = summarise(config, recipe, state, sealed.tasks, decision, after, prompt, told)
     run.write("seals.json", to_json({"start": sealed.custody.before, "end": end, "logs": log_hashes(run.path)}))
     run.finish(summary, {state.best, last})
     watch("end", summary)
@@ -141,7 +154,7 @@ def unless_changed(decision: Decision, before: Mapping[str, str], end: Mapping[s
 def candidate_of(recipe: Recipe, state: State) -> str:
     """What identifies the candidate: its weights and, where the recipe answers in a way of its own, that way."""
     weights = state.hashes[state.best]
-    return seals.digest([weights, recipe.name, to_json(recipe)]) if recipe.inference else weights
+    return seals.digest([weights, recipe.name, to_json(recipe)]) if recipe.inference or recipe.throughout else weights
 
 
 def lineage_of(config: RunConfig) -> Lineage | None:
@@ -161,9 +174,22 @@ def exam(
     state.registry.check(engine, name)
     sat = {}
     for each in sealed.abilities:
-        sat[each.tasks.name] = groups, rows = each.take(engine, each.tasks.exam, recipe if name != BASE else None)
+        sat[each.tasks.name] = groups, rows = each.take(engine, each.tasks.exam, way(recipe, name))
         record(run, state.round, "exam" if each is sealed else "also", name, groups, rows)
     return sat
+
+
+def baselines(recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch) -> dict[str, Any]:
+    """The recipe's baselines on the exam, where it has any: share right, interval and mean F1 by name, for the summary."""
+    engine.load(None)
+    told: dict[str, Any] = {}
+    how = sealed.sampling
+    for name, groups in recipe.baselines(engine, sealed.tasks.exam, how, seed="sitting", read=sealed.tasks.extract).items():
+        watch("exam", {"version": name})
+        rows = sealed.service.mark(groups)
+        record(run, state.round, "baseline", name, groups, rows)
+        told[name] = gate.tally(rows)
+    return {"baselines": told} if told else {}
 
 
 def unsteady(sealed: Sealed, sat: Mapping[str, tuple[list[Group], Rows]]) -> list[str]:
@@ -180,11 +206,12 @@ def summarise(
     decision: Decision,
     last: Mapping[str, Any] | None,
     prompt: str,
+    told: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "status": "stopped" if state.stopped else "finished",
         "recipe": recipe.name, "control": recipe.control, "source": recipe.source, "model": config.model, "tasks": tasks.name,
-        "way": recipe.name if recipe.inference else None,
+        "way": recipe.name if recipe.inference else None, **told,
         "seed": config.seed, "rounds": state.round, "rollbacks": state.rollbacks, "stopped": state.stopped or None,
         "exam": {**decision.evidence, "last": last["accuracy"], "last_ci": last["ci"]} if last else None,
         "anchor_best_round": state.best_round, "decision": decision.action, "why": decision.why, "promoted_version": decision.version,

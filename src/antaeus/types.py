@@ -38,12 +38,26 @@ Prompt = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A text to be known by heart: what a task asks about and is answered without."""
+
+    title: str
+    text: str
+
+    @property
+    def whole(self) -> str:
+        """Title and text."""
+        return f"{self.title}\n{self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """Something to attempt. Use one of its three kinds: `Practice`, `Anchor`, `Exam`.
 
     `shots` is text that stands before the prompt of every task of a set (worked examples); it is not part of what makes
     two tasks the same. `completion` says that the prompt is text to continue even if the model has a chat template.
-    `check` names the grader: "math", "exact" or "reasoning-gym:<generator>".
+    `check` names the grader: "math", "exact", "span" (short answers in words) or "reasoning-gym:<generator>". A practice task whose
+    answer is a list of questions about its passage has "passage", and is graded by what it teaches.
     """
 
     id: str
@@ -54,6 +68,7 @@ class Task:
     tags: tuple[str, ...] = ()
     proposed_by: str | None = None  # id of the attempt that wrote this task, where a model did
     about: str = ""  # id of the task that this one asks about once more, such as with a hint, or for a revision
+    passage: Passage | None = None  # what it is about, where that is not in the prompt; public
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +177,7 @@ class Verdict:
     source: Source
     why: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
+    spent: int = 0  # tokens sampled and trained on for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,8 @@ from antaeus.engine.update import SMALLEST, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Prompt
 
-AT_ONCE, TRAINING = (
-    64,
-    24,
-)  # adapters trained together at most; bytes a weight takes beside itself: gradient, moments, a copy to compute with
+AT_ONCE = 64  # adapters trained together at most
+TRAINING = 24  # bytes that a weight takes beside itself while it is trained: gradient, moments, a copy to compute with
 
 
 class Adapters:
@@ -74,8 +72,8 @@ class Adapters:
                     a[0], b[0] = start, 0.0
 
     def train(self, plans: Sequence[Plan | None]) -> list[Course]:
-        """Train adapter i by plans[i] (None: leave it), together as many as memory holds, and `AT_ONCE` at most. One that is through costs nothing more, and one whose
-        gradient is not finite takes no step and does no harm to the others."""
+        """Train adapter i by plans[i] (None: leave it), together as many as memory holds, and `AT_ONCE` at most. One that is through
+        costs nothing more, and one whose gradient is not finite takes no step and does no harm to the others."""
         check(plans, len(self), self.engine.context)
         self.reset([plan and plan.seed for plan in plans])
         at_once = max(1, min(AT_ONCE, self.engine._free_bytes() // 2 // (TRAINING * self.weights.shape[1])))

@@ -115,7 +115,10 @@ class Tuning:
 class Adapted(Protocol):
     """Adapters of one policy, by number; None is the policy itself."""
 
-    skipped: Sequence[int]  # how many steps of each one's training were left out, because their gradients were not finite
+    @property
+    def skipped(self) -> Sequence[int]:
+        """How many steps of each one's training were left out, because their gradients were not finite."""
+        ...
 
     def sample(self, prompts: Sequence[tuple[int | None, str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
         """`how.n` attempts for each (adapter, task id, prompt), in order."""

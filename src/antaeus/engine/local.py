@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -154,8 +154,8 @@ class LocalEngine:
 
     def _begins(self, tokens: int) -> tuple[int, ...]:
         """What the tokenizer puts before a text: of a document of so many tokens, all that is read without being learned."""
-        bos, first = self.tokenizer.bos_token_id, self.tokenizer.encode("a")[:1]
-        ids = (bos,) if first == [bos] else ()
+        bos: Any = self.tokenizer.bos_token_id
+        ids = (int(bos),) if self.tokenizer.encode("a")[:1] == [bos] else ()
         if len(ids) + tokens > self.context:
             raise UserError(
                 f"a document of {tokens} tokens exceeds the model's context of {self.context}; cut it into shorter ones"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from antaeus.guard.findings import Finding, Severity
-from antaeus.overlap import Index, text_of
+from antaeus.overlap import Index, text_of, texts_of
 from antaeus.paraphrase import Paraphrases
 from antaeus.types import Group, Lesson, Practice, Prompt, SealBroken, Task
 
@@ -22,12 +22,13 @@ def overlaps(practice: Sequence[Task], held_out: Sequence[Task]) -> list[tuple[s
 class Fence:
     """Stands before learning, round after round: lets practice tasks pass and nothing that is, or resembles, a held-out task.
 
-    What counts as the same is the rule of `antaeus.overlap`; what counts as the same in other words, that of `antaeus.paraphrase`.
-    A prompt that passed once is not compared again. What is only suspicious is kept for `findings`.
+    A held-out task is its prompt, and the passage it is about. What counts as the same is the rule of `antaeus.overlap`; what counts as
+    the same in other words, that of `antaeus.paraphrase`. A prompt that passed once is not compared again. What is only suspicious is kept
+    for `findings`.
     """
 
     def __init__(self, held_out: Sequence[Task]) -> None:
-        texts = [(task.id, text_of(task.prompt)) for task in held_out]
+        texts = texts_of(held_out)
         self._index, self._retold = Index(texts), Paraphrases(texts)
         self._passed: set[Prompt] = set()
         self._suspected: dict[str, str] = {}

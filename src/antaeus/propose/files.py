@@ -8,20 +8,21 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from antaeus.errors import UserError
 from antaeus.propose.rows import Bad, Number, Row, collect, short
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+T = TypeVar("T")
 _LONGEST = 64 << 20  # bytes of one row, and of a whole JSON list: what is larger is a wrong file or a bomb
 _GAP = re.compile(r"[ \t\r\n]*")
 
-__all__ = ["SUFFIXES", "Row", "read_hub", "read_rows", "shown"]
+__all__ = ["SUFFIXES", "Row", "first_record", "read", "read_hub", "read_rows", "shown"]
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -29,6 +30,20 @@ def read_rows(path: str | Path) -> list[Row]:
 
     Raises `UserError` for everything that can be wrong with the path, its bytes or its rows; warns of repairs.
     """
+    return read(path, collect)
+
+
+def first_record(path: str | Path) -> Any:
+    """The first value of a file; None where it cannot be read, for which `read` has the words."""
+    try:
+        with closing(_open(Path(path), shown(path))) as file:
+            return next(_records(file, shown(path)), (0, None))[1]
+    except (UserError, EOFError, zlib.error, OSError):
+        return None
+
+
+def read(path: str | Path, collect: Callable[[str, Iterator[tuple[int, Any]]], list[T]]) -> list[T]:
+    """What `collect` makes of a file's name and its (line, parsed value or the `Bad` in its place). Raises as `read_rows` does."""
     name = shown(path)
     try:
         with closing(_open(Path(path), name)) as file:

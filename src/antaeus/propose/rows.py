@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from antaeus.errors import UserError
 from antaeus.types import Message, Prompt, to_json
 
+T = TypeVar("T")
 _TEMPLATE = re.compile(r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")
 _UNFIT = re.compile("[\ud800-\udfff\0]")
 
@@ -43,21 +44,29 @@ class Number(str):
 
 def collect(name: str, records: Iterable[tuple[int, Any]]) -> list[Row]:
     """The rows of (line, parsed value or the `Bad` in its place). Raises one `UserError` that counts all bad rows of `name`."""
-    rows: list[Row] = []
+    rows = _unrepeated(name, gathered(name, records, _row, '{"prompt": "2 + 2 =", "answer": "4"}'))
+    _refuse_equal_ids(name, rows)
+    _warn_of_templates(name, rows)
+    return rows
+
+
+def gathered(name: str, records: Iterable[tuple[int, Any]], row: Callable[[Any, int], T], example: str) -> list[T]:
+    """What `row` makes of each (value, line). Raises one `UserError` that counts all bad rows of `name`, or shows an `example` where there
+    are none at all."""
+    rows: list[T] = []
     bad: list[tuple[int, Bad]] = []
     for line, record in records:
         try:
-            rows.append(_row(record, line))
+            if isinstance(record, Bad):
+                raise record
+            rows.append(row(record, line))
         except Bad as error:
             bad.append((line, error))
     if bad:
         more = f" ({len(bad)} bad rows in all, lines {_first([line for line, _ in bad])})" if len(bad) > 1 else ""
         raise UserError(f"{name}:{bad[0][0]}: {bad[0][1]}{more}")
     if not rows:
-        raise UserError(f'{name} has no rows: write one object a line, such as {{"prompt": "2 + 2 =", "answer": "4"}}')
-    rows = _unrepeated(name, rows)
-    _refuse_equal_ids(name, rows)
-    _warn_of_templates(name, rows)
+        raise UserError(f"{name} has no rows: write one object a line, such as {example}")
     return rows
 
 
@@ -75,15 +84,13 @@ def short(text: str) -> str:
 
 
 def _row(record: Any, line: int) -> Row:
-    if isinstance(record, Bad):
-        raise record
     if not isinstance(record, Mapping):
-        raise Bad(f"expected an object with 'prompt' or 'messages', found {_kind(record)}")
+        raise Bad(f"expected an object with 'prompt' or 'messages', found {kind_of(record)}")
     prompt, given, answer = _prompt(record), record.get("id"), record.get("answer")
     return Row(
-        id=content_id(prompt) if given is None else _text(given, "id", numbers=True),
+        id=content_id(prompt) if given is None else text_in(given, "id", numbers=True),
         prompt=prompt,
-        answer=None if answer is None else _text(answer, "answer", numbers=True),
+        answer=None if answer is None else text_in(answer, "answer", numbers=True),
         tags=_tags(record.get("tags")),
         line=line,
     )
@@ -99,8 +106,8 @@ def _prompt(record: Mapping[str, Any]) -> Prompt:
     if isinstance(value, list):
         return _messages(value, there[0])
     if there == ["messages"]:
-        raise Bad(f"'messages' is {_kind(value)}, not a list of messages")
-    return _text(value, "prompt")
+        raise Bad(f"'messages' is {kind_of(value)}, not a list of messages")
+    return text_in(value, "prompt")
 
 
 def _messages(values: Sequence[Any], field: str) -> tuple[Message, ...]:
@@ -120,17 +127,17 @@ def _messages(values: Sequence[Any], field: str) -> tuple[Message, ...]:
 
 def _message(value: Any, field: str) -> Message:
     if not isinstance(value, Mapping):
-        raise Bad(f"'{field}' is {_kind(value)}, not an object with 'role' and 'content'")
+        raise Bad(f"'{field}' is {kind_of(value)}, not an object with 'role' and 'content'")
     role = value.get("role")
     if role not in ("system", "user", "assistant"):
-        said = short(role) if isinstance(role, str) else _kind(role)
+        said = short(role) if isinstance(role, str) else kind_of(role)
         raise Bad(f"'{field}.role' is {said}: known are system, user and assistant")
-    return Message(str(role), _text(value.get("content"), f"{field}.content"))
+    return Message(str(role), text_in(value.get("content"), f"{field}.content"))
 
 
-def _text(value: Any, field: str, numbers: bool = False) -> str:
+def text_in(value: Any, field: str, numbers: bool = False) -> str:
     if not isinstance(value, str) or (isinstance(value, Number) and not numbers):
-        raise Bad(f"'{field}' is {_kind(value)}, not a {'string or number' if numbers else 'string'}")
+        raise Bad(f"'{field}' is {kind_of(value)}, not a {'string or number' if numbers else 'string'}")
     if isinstance(value, Number) and value.lstrip("-")[:3] in ("nan", "inf"):
         raise Bad(f"'{field}' is {value}, which is no number")
     if unfit := _UNFIT.search(value):
@@ -143,11 +150,11 @@ def _text(value: Any, field: str, numbers: bool = False) -> str:
 
 def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | None):
-        raise Bad(f"'tags' is {_kind(value)}, not a list of strings")
-    return tuple(_text(tag, f"tags[{i}]") for i, tag in enumerate(value or ()))
+        raise Bad(f"'tags' is {kind_of(value)}, not a list of strings")
+    return tuple(text_in(tag, f"tags[{i}]") for i, tag in enumerate(value or ()))
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "a boolean"
     if isinstance(value, Number | int | float):

@@ -15,12 +15,13 @@ from random import Random
 from typing import Any
 
 from antaeus.errors import UserError
-from antaeus.overlap import Index, text_of, tokens
+from antaeus.overlap import Index, text_of, texts_of, tokens
 from antaeus.paraphrase import Paraphrases
 from antaeus.propose.arc import arc
 from antaeus.propose.builtin import FAMILIES, builtin, meant, names, require_sizes
 from antaeus.propose.files import SUFFIXES, read_hub, read_rows, shown
 from antaeus.propose.gym import gym
+from antaeus.propose.passages import are_passages, passages
 from antaeus.propose.puzzle_files import read_puzzles
 from antaeus.propose.rows import Row, short
 from antaeus.types import Anchor, Exam, Practice, Task, TaskSet, Vault
@@ -86,6 +87,12 @@ def _base(spec: str, seed: int, asked: Mapping[str, int | None], given: Mapping[
         return arc(spec, seed, **sizes)
     if spec.startswith("gym:"):
         return gym(spec.removeprefix("gym:"), seed, **sizes)
+    if not spec.startswith("hub:") and spec.lower().endswith(SUFFIXES) and are_passages(spec):
+        if given:
+            raise UserError(
+                f"{shown(spec)} holds passages, which are split by title: leave out {' and '.join(given)}, give one file"
+            )
+        return passages(spec, asked)
     if spec.startswith("hub:") or "/" in spec or "\\" in spec or Path(spec).suffix:
         return _from_rows(spec, asked, given)
     raise UserError(f"unknown tasks {short(spec)}{meant(spec, FAMILIES)}; or give FILE.jsonl, arc, gym:GENERATOR or hub:DATASET")
@@ -216,14 +223,15 @@ def _apart(tasks: TaskSet, origin: Mapping[str, str]) -> TaskSet:
 
 def _dropped(tasks: TaskSet, part: str, held: Mapping[str, Sequence[Task]], origin: Mapping[str, str]) -> TaskSet:
     there = [(other, task) for other, others in held.items() for task in others]
-    texts = [(str(i), text_of(task.prompt)) for i, (_, task) in enumerate(there)]
+    texts = texts_of(replace(task, id=str(i)) for i, (_, task) in enumerate(there))
     index, retold = Index(texts), Paraphrases(texts)
 
     def near(text: str) -> str | None:
         other = retold.hit(text)
         return index.hit(text) or (other.id if other is not None and other.sure else None)
 
-    hits = [(task, there[int(hit)]) for task in getattr(tasks, part) if (hit := near(text_of(task.prompt))) is not None]
+    mine = [(task, text) for task in getattr(tasks, part) for _, text in texts_of([task])]
+    hits = [(task, there[int(hit)]) for task, text in mine if (hit := near(text)) is not None]
     if origin[part].lower().endswith(SUFFIXES):  # a file can be mended, a generator or a hub dataset cannot
         across = [(task.id, theirs.id, other) for task, (other, theirs) in hits if origin[other] != origin[part]]
         _refuse_across(part, across, origin)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from antaeus.engine.base import Engine, Sampling, Scores, Trained, Update
+from antaeus.errors import UserError
 from antaeus.learn.advantages import ADVANTAGES
 from antaeus.learn.policy_gradient import lessons
 from antaeus.propose.batch import batch
@@ -40,9 +41,8 @@ class Recipe:
     contrast: ClassVar[bool] = True  # it learns from attempts at one prompt that differ in score
     rewarded: ClassVar[bool] = True  # what it learns depends on the scores of its verdicts
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
-    patient: ClassVar[bool] = (
-        False  # a first round that teaches nothing is a finding to go on with, not a mistake in the settings
-    )
+    throughout: ClassVar[bool] = False  # the base answers in that way too: what is compared is what was learned
+    patient: ClassVar[bool] = False  # a first round that teaches nothing is a finding, not a mistake in the settings
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     prompts: int = knob(16, "practice prompts a round", low=1)
@@ -66,6 +66,14 @@ class Recipe:
     def sources(self) -> frozenset[Source]:
         """Of its verdicts, where they may have several."""
         return frozenset({self.source})
+
+    def prepare(self, tasks: TaskSet) -> TaskSet:
+        """The tasks as this recipe asks them, before they are sealed. Raises `UserError` for those it cannot use."""
+        if any(task.passage is not None for task in tasks.practice):
+            raise UserError(
+                f"{tasks.name}: passages with questions about them, from which {self.name} cannot learn; take recipe seal"
+            )
+        return tasks
 
     def refuse(self, tasks: TaskSet, engine: Engine) -> None:
         """Raises `UserError`, before anything runs, where model or tasks lack what the recipe needs; it names a recipe that would do."""
@@ -98,8 +106,18 @@ class Recipe:
         return [round.engine.train([lesson for lesson in lessons if lesson.task.id in share], how) for share in shares]
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
-        """Attempts at sealed tasks, `how.n` each, at anchors and exam: where `inference` is set, in the recipe's own way."""
+        """Attempts at sealed tasks, `how.n` each, at anchors and exam; in the recipe's own way with `inference` or `throughout`."""
         return rollout(engine, tasks, how, seed=seed, read=read)
+
+    def baselines(
+        self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str
+    ) -> Mapping[str, list[Group]]:
+        """The base's attempts at the exam in other ways, by name: asked for once, at the end of a run, and told in its summary."""
+        return {}
+
+    def account(self, practice: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the summary tells of practice: made of its lines of attempts.jsonl, see `records.record`."""
+        return {}
 
     def sampling(self, tasks: TaskSet) -> Sampling:
         return Sampling(self.samples, tasks.max_tokens, self.temperature, self.top_p, stop=tasks.stop)

@@ -30,7 +30,7 @@ from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling
 from antaeus.errors import UserError
-from antaeus.grids import prompt_of
+from antaeus.grids import prompt_of, puzzle_of
 from antaeus.learn import self_edit
 from antaeus.learn.bounds import Bounds
 from antaeus.recipes import puzzles
@@ -54,6 +54,7 @@ class SealArc(ReSTEM):
     name: ClassVar[str] = "seal_arc"
     title: ClassVar[str] = "the model chooses how to train on each ARC puzzle, and imitates what solved (arXiv 2506.10943)"
     rung: ClassVar[int] = 6
+    throughout: ClassVar[bool] = True
     patient: ClassVar[bool] = True
     most: ClassVar[int] = 0
     start: ClassVar[str] = "policy"
@@ -108,7 +109,9 @@ class SealArc(ReSTEM):
         return super().learn(round, groups, usable, reference)
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
-        """A self-edit for each attempt, and as its answer what the adapter that it made answers."""
+        """A self-edit for each attempt, and as its answer what the adapter that it made answers; plain answers to what is no puzzle."""
+        if not all(puzzle_of(task.prompt) for task in tasks):
+            return super().answer(engine, tasks, how, seed=seed, read=read)
         prompts = [(task.id, self._question(engine, task)) for task in tasks]
         if self.decoding == "free":
             edits = engine.sample(prompts, replace(how, max_tokens=WRITTEN, stop=()), seed=seed)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ class RunDir:
         """Add one line to one of the logs."""
         with open(self.path / log, "a", encoding="utf-8") as out:
             out.write(to_json(record) + "\n")
+
+    def lines(self, log: str) -> Iterator[dict[str, Any]]:
+        """The lines of one of the logs, as they were appended."""
+        with open(self.path / log, encoding="utf-8") as file:
+            yield from map(json.loads, file)
 
     def write(self, name: str, text: str) -> None:
         write_atomically(self.path / name, text)

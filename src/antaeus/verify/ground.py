@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antaeus.answers import extract, judge
+from antaeus.answers import extract, judge, spans
 from antaeus.gym import grade_gym
 from antaeus.types import Attempt, Group, Source, Task, Vault, Verdict
 
@@ -15,12 +15,18 @@ def ground(group: Group, vault: Vault) -> list[Verdict]:
 
 
 def _grade(task: Task, attempt: Attempt, sealed: str) -> Verdict:
-    if attempt.answer is None:
-        return Verdict(0.0, Source.GROUND, "no answer")
-    right = right_answer(task.check, sealed, attempt.answer)
+    return graded(task.check, sealed, attempt.answer)
+
+
+def graded(check: str, sealed: str, answer: str | None) -> Verdict:
+    """Ground truth's verdict on an answer; of a "span" with its F1 beside."""
+    parts = {"f1": spans.f1(sealed, answer or "")} if check == "span" else {}
+    if answer is None:
+        return Verdict(0.0, Source.GROUND, "no answer", parts)
+    right = right_answer(check, sealed, answer)
     if right is None:
         return Verdict(None, Source.GROUND, "the grader failed or timed out")
-    return Verdict(float(right), Source.GROUND, "right" if right else "wrong")
+    return Verdict(float(right), Source.GROUND, "right" if right else "wrong", parts)
 
 
 def grade_text(gold: str, text: str | None, check: str = "math") -> bool | None:
@@ -30,9 +36,11 @@ def grade_text(gold: str, text: str | None, check: str = "math") -> bool | None:
 
 
 def right_answer(check: str, sealed: str, answer: str) -> bool | None:
-    """Is `answer` right by the check that is named "exact", "reasoning-gym:..." or "math"? None: the grader failed."""
+    """Is `answer` right by the check that is named "exact", "span", "reasoning-gym:..." or "math"? None: the grader failed."""
     if check == "exact":
         return sealed.strip() == answer.strip()
+    if check == "span":
+        return spans.exact(sealed, answer)
     if check.startswith("reasoning-gym:"):
         return grade_gym(check=check, sealed=sealed, answer=answer)
     return judge(gold=sealed, answer=answer)
