@@ -413,7 +413,7 @@ def test_solutions_of_another_number_are_refused(tmp_path):
 # --- whole runs
 
 
-SMALL = ("views=1", "orders=1", "sequences=2", "max_tokens=5", "together=64", "highest_rate=1e-2", "n_practice=4")
+SMALL = ("views=1", "orders=1", "sequences=2", "max_tokens=5", "highest_rate=1e-2", "n_practice=4")
 
 
 def files(tmp_path, n):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from antaeus.errors import UserError
 from antaeus.grids import LARGEST, Grid, Puzzle, prompt_of, show
 from antaeus.propose.files import SUFFIXES, shown
 from antaeus.propose.rows import Row, short
+from antaeus.types import TaskSet
 
 _MOST = 64 << 20  # bytes
 
@@ -30,6 +31,12 @@ def read_puzzles(path: str) -> list[Row] | None:
     beside = Path(path).with_name(Path(path).name.replace("challenges", "solutions"))
     solutions = (_object(beside) if beside != Path(path) else None) or {}
     return [row for name, task in found.items() for row in _rows(shown(path), name, task, solutions.get(name))]
+
+
+def reading(tasks: TaskSet, rows: Sequence[Row]) -> dict[str, Any]:
+    """How a set that gets these rows reads answers: a grid is one line."""
+    known = tasks.max_tokens if tasks.extract == "line" else 0
+    return {"max_tokens": max(known, *(2 + len(row.answer or "") for row in rows)), "stop": ("\n",), "extract": "line"}
 
 
 def _object(path: Path) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from antaeus.propose.builtin import FAMILIES, builtin, meant, names, require_siz
 from antaeus.propose.files import SUFFIXES, read_hub, read_rows, shown
 from antaeus.propose.gym import gym
 from antaeus.propose.passages import are_passages, passages
-from antaeus.propose.puzzle_files import read_puzzles
+from antaeus.propose.puzzle_files import read_puzzles, reading
 from antaeus.propose.rows import Row, short
 from antaeus.types import Anchor, Exam, Practice, Task, TaskSet, Vault
 
@@ -178,16 +178,9 @@ def _put(tasks: TaskSet, part: str, rows: Sequence[Row], n: int | None) -> TaskS
     like = next(iter((*tasks.exam, *tasks.anchor, *tasks.practice)), Exam("", ""))
     made = tuple(_task(PARTS[part], row, like) for row in rows)
     vault = Vault(PARTS[part], {row.id: row.answer for row in rows if row.answer is not None})
-    return replace(tasks, **{part: made, f"{part}_vault": vault}, **_reading(tasks, rows))
-
-
-def _reading(tasks: TaskSet, rows: Sequence[Row]) -> dict[str, Any]:
-    """How answers to puzzles are read, a grid is one line."""
-    if not any(row.puzzle for row in rows):
-        return {}
-    longest = 2 + max(len(row.answer or "") for row in rows)
-    known = tasks.max_tokens if tasks.extract == "line" else 0
-    return {"max_tokens": max(longest, known), "stop": ("\n",), "extract": "line"}
+    return replace(
+        tasks, **{part: made, f"{part}_vault": vault}, **(reading(tasks, rows) if any(row.puzzle for row in rows) else {})
+    )
 
 
 def _task(kind: type[Task], row: Row, like: Task) -> Task:

@@ -20,7 +20,8 @@ Edit = tuple[Task, str]
 @dataclass(frozen=True, slots=True)
 class Trials:
     """`bounds` and `steps` (of the optimiser, two puzzles each) are what self-edits are held against; `sequences` puzzles are made of each
-    puzzle's demonstrations, at most; it is answered under `views` symmetries, `orders` times each; `together` adapters are at work at once.
+    puzzle's demonstrations, at most; it is answered under `views` symmetries, `orders` times each. `together` adapters are at work at once,
+    for memory.
     """
 
     bounds: Bounds
@@ -28,7 +29,7 @@ class Trials:
     sequences: int
     views: int
     orders: int
-    together: int
+    together: int = 16
 
     def answers(self, engine: Engine, groups: Sequence[Group], how: Sampling, seed: str) -> list[Group]:
         """The self-edits with the answers they led to. Those of one puzzle with the same text share an adapter and its cost."""

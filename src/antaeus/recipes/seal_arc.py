@@ -13,13 +13,19 @@ A self-edit that cannot be used, whatever is in it, trains nothing and is answer
 What differs, and why:
 * `decoding=choices` draws the object field by field among its few alternatives, so that it always parses (`solve/choices.py`); there:
   sampled freely until it parses, which `decoding=free` does once.
-* All adapters are trained in batches of `together`; equal self-edits of a puzzle once. Rank 64 on all linear layers but the head (there
+* Adapters are trained 16 at a time; equal self-edits of a puzzle share one. Rank 64 on all linear layers but the head (there
   128 on q, v and the MLP), a linear fall of the rate (there a cosine); only the last output counts in the "output" loss, see ttt_arc.
 * A puzzle is solved where the answer with most votes is right; there one of two may be.
 * The policy itself learns from the self-edits, not an adapter of rank 16.
 
 Command: `antaeus run seal_arc --tasks training_challenges.json --exam evaluation_challenges.json` (or `--tasks arc:1500`).
-Expect: TODO
+Expect: nothing of a model that cannot read grids. SmolLM2-135M-Instruct on 2 + 2 short puzzles (`prompts=2 samples=2 sequences=2 views=1
+orders=1 most_epochs=2`): 0 of 2 for base, policy, in_context and oracle, nothing learned, in 107 s of CPU time. That the loop closes, the
+random model shows (`--model tiny`, 12 + 12 made-up puzzles, each with one cell that is always the output, `temperature=10 sequences=2
+views=1 orders=1 highest_rate=1e-2 lr=1e-3 epochs=30`, seed 0): of 180 self-edits the 2 that ask for 1e-2 and 20 passes solve theirs; after
+imitating these the policy writes them for all, and 9 of the exam's 12 are solved, the base's 0 (in_context and oracle 0). The alarm rings,
+since a random model's own answers are soon lost: `on_alarm=note`. Not measured on whole sets; the paper has 72.5 % of 8 puzzles with
+a model of a billion parameters, 20 % with untrained self-edits and none in context.
 """
 
 from __future__ import annotations
@@ -58,6 +64,9 @@ class SealArc(ReSTEM):
     patient: ClassVar[bool] = True
     most: ClassVar[int] = 0
     start: ClassVar[str] = "policy"
+    schedule: ClassVar[str] = "constant"
+    aggregate: ClassVar[str] = "token"
+    top_p: ClassVar[float] = 1.0
 
     rounds: int = preset("rounds", 1)
     prompts: int = knob(12, "practice puzzles a round", low=1)
@@ -72,7 +81,6 @@ class SealArc(ReSTEM):
     most_epochs: int = knob(20, "and one with more passes", low=1)
     views: int = knob(8, "symmetries under which each puzzle is answered", low=1, high=8)
     orders: int = knob(2, "greedy answers under each, the demonstrations in another order each time", low=1)
-    together: int = knob(16, "self-edits whose adapters are trained and sampled together", low=1)
 
     def refuse(self, tasks: TaskSet, engine: Engine) -> None:
         puzzles.refuse(self.name, tasks, engine)
@@ -88,7 +96,7 @@ class SealArc(ReSTEM):
     def trials(self) -> Trials:
         """What a self-edit may choose, and how it is tried."""
         bounds = Bounds(highest_rate=self.highest_rate, most_epochs=self.most_epochs)
-        return Trials(bounds, self.steps, self.sequences, self.views, self.orders, self.together)
+        return Trials(bounds, self.steps, self.sequences, self.views, self.orders)
 
     @property
     def template(self) -> Template:
