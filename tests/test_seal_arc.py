@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 from helpers import lines
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_arc import PUZZLE, A, Oracle, sealed
 
@@ -28,6 +28,7 @@ from antaeus.recipes.seal_arc import SealArc
 from antaeus.solve.choices import choose, drawn, shares
 from antaeus.types import Attempt, Exam, Group, Lesson, Practice, Source, Vault
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # how long they take is the machine's business
 TEMPLATE = ("so ", ("1", "10"), " and ", ("a", "b", "cc"), ".")
 TEXTS = [f"so {x} and {y}." for x, y in product(("1", "10"), ("a", "b", "cc"))]
 EDIT = written(Settings(1e-3, 2, "all", ("size",)))
@@ -86,6 +87,7 @@ def test_what_is_drawn_depends_on_seed_task_and_attempt_alone(tiny):
     assert [a.text for a in choose(engine, [("t", "say")], TEMPLATE, 6, 5.0, seed="z")[0]] != [a.text for a in both[0]]
 
 
+@PATIENT
 @given(
     logs=st.lists(st.floats(-50, 0), min_size=1, max_size=6),
     t=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
@@ -108,6 +110,7 @@ BOUNDS = st.builds(
 )  # fmt: skip
 
 
+@PATIENT
 @given(bounds=BOUNDS, dice=st.randoms(use_true_random=False))
 def test_whatever_the_form_allows_parses_and_lies_within_the_bounds(bounds, dice):
     text = "".join(part if isinstance(part, str) else dice.choice(part) for part in template(bounds))
