@@ -15,10 +15,11 @@ from antaeus.engine.base import Sampling, Tuning
 from antaeus.errors import UserError
 from antaeus.grids import Puzzle, parse, prompt_of, puzzle_of, show
 from antaeus.learn.leave_one_out import leave_one_out, reordered
-from antaeus.moves import LARGER, SYMMETRIES, recoloured, shifted
+from antaeus.moves import AUGMENTERS, LARGER, SYMMETRIES, augmenters, recoloured, shifted
 from antaeus.propose.arc import arc, puzzles
 from antaeus.propose.builtin import builtin
 from antaeus.propose.sets import load
+from antaeus.recipes.puzzles import seen
 from antaeus.recipes.ttt_arc import TTTArc
 from antaeus.types import Attempt, Exam, Lesson, Practice
 from antaeus.verify.grid_vote import vote
@@ -36,7 +37,8 @@ def grid(rows, columns):
 GRIDS = st.tuples(st.integers(1, 7), st.integers(1, 7)).flatmap(lambda size: grid(*size))
 COLOURS = st.permutations(range(10)).map(recoloured)
 SHIFTS = st.builds(shifted, st.integers(-9, 9), st.integers(-9, 9))
-ANY = st.sampled_from([*SYMMETRIES, *LARGER]) | COLOURS | SHIFTS
+GROUPED = [move for group in AUGMENTERS.values() for move in group]
+ANY = st.sampled_from([*SYMMETRIES, *LARGER, *GROUPED]) | COLOURS | SHIFTS
 
 
 @cache
@@ -57,6 +59,29 @@ def test_every_move_is_taken_back_exactly(g, moves):
     assert move.undo(move.do(g)) == g
     if move.whole:
         assert move.do(move.undo(g)) == g
+
+
+@given(g=GRIDS, seed=st.integers(0, 99))
+def test_every_augmenter_is_taken_back_exactly(g, seed):
+    for group, n in {"basic": 11, "size": 3, "chain": 6, "repeat": 3}.items():
+        found = augmenters(group, Random(seed))
+        assert len(found) == n == len({move.name for move in found})
+        assert all(move.undo(move.do(g)) == g for move in found)
+
+
+def test_augmenters_by_hand():
+    done = {move.name: move.do(A) for group in AUGMENTERS for move in augmenters(group, Random(0))}
+    assert done["reflected to the left"] == ((2, 1, 1, 2), (4, 3, 3, 4)) and done["reflected below"] == (
+        (1, 2),
+        (3, 4),
+        (3, 4),
+        (1, 2),
+    )
+    assert done["reflected above"] == ((3, 4), (1, 2), (1, 2), (3, 4)) and done["wider"] == ((1, 1, 2, 2), (3, 3, 4, 4))
+    assert done["taller"] == ((1, 2), (1, 2), (3, 4), (3, 4)) and done["repeated both ways"] == ((1, 2, 1, 2), (3, 4, 3, 4)) * 2
+    assert done["doubled"] == ((1, 1, 2, 2), (1, 1, 2, 2), (3, 3, 4, 4), (3, 3, 4, 4))
+    assert done["turned+doubled"] == ((3, 3, 1, 1), (3, 3, 1, 1), (4, 4, 2, 2), (4, 4, 2, 2))
+    assert len(set(done.values())) == len(done) == 23
 
 
 @given(g=GRIDS)
@@ -86,14 +111,17 @@ def test_the_symmetries_are_those_of_the_square():
 
 
 def test_all_tasks_survive_being_text_and_moved():
-    """All 835 test inputs of 800 tasks: every prompt read back; every grid through a turn and other colours, and back."""
-    rng, tasks = Random(0), set()
+    """All 835 test inputs of 800 tasks: every prompt read back; every answer through every augmenter, and a random move, and back."""
+    rng, tasks, taken_back = Random(0), set(), 0
     for _, name, puzzle, answer in cases():
         tasks.add(name.split("/")[0])
         assert puzzle_of(prompt_of(puzzle)) == puzzle and parse(show(answer)) == answer
         move = rng.choice([*SYMMETRIES, *LARGER]).then(recoloured(rng.sample(range(10), 10))).then(shifted(1, 2))
         assert move.undo(move.do(answer)) == answer
-    assert len(tasks) == 800 and len(cases()) == 835
+        for each in (move for group in AUGMENTERS for move in augmenters(group, rng)):
+            assert each.undo(each.do(answer)) == answer
+            taken_back += 1
+    assert taken_back == 23 * 835 and len(tasks) == 800 and len(cases()) == 835
 
 
 def test_a_twentieth_of_the_tasks_make_puzzles_that_hold_their_demonstrations():
@@ -227,7 +255,7 @@ def test_no_grid_is_no_answer():
 @settings(max_examples=20, deadline=None)
 @given(room=st.integers(20, 400))
 def test_only_views_with_room_for_an_answer_are_asked(room):
-    views = list(TTTArc()._views(Exam("t", prompt_of(PUZZLE)), PUZZLE, room, "s"))
+    views = list(seen(Exam("t", prompt_of(PUZZLE)), 2, 8, room, "s"))
     assert views[0] == (SYMMETRIES[0], prompt_of(PUZZLE)) and all(len(p) <= room for _, p in views[1:])
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 Grid = tuple[tuple[int, ...], ...]
 """Rows of colours, 0 to 9; none of them empty, all equally long."""
+LARGEST = 30  # rows, and columns, of a grid of ARC
 
 _GRID = r"\|(?:[0-9]+\|)+"
 _PAIR = re.compile(rf"Input: ({_GRID})\nOutput: ({_GRID})\n\n")
@@ -22,6 +23,12 @@ class Puzzle:
 
     pairs: tuple[tuple[Grid, Grid], ...]
     question: Grid
+
+
+def oversized(puzzle: Puzzle, *others: Grid) -> Grid | None:
+    """The first grid with more than 30 rows or columns; None where there is none."""
+    grids = (*(grid for pair in puzzle.pairs for grid in pair), puzzle.question, *others)
+    return next((grid for grid in grids if max(len(grid), len(grid[0])) > LARGEST), None)
 
 
 def show(grid: Grid) -> str:

@@ -161,7 +161,7 @@ def refuse_without_signal(
 ) -> None:
     """Before an hour is wasted: a first round without lessons, or in which no group has two different scores, cannot teach."""
     taught = not all(meters.unanimous(row) for row in verdicts) if recipe.contrast else lessons
-    if taught or recipe.control != "none" or recipe.inference:
+    if taught or recipe.control != "none" or recipe.inference or recipe.patient:
         return
     silent, total = sum(a.answer is None for g in groups for a in g.attempts), sum(len(g.attempts) for g in groups)
     unsure = sum(all(v.score is None for v in row) for row in verdicts)

@@ -1,9 +1,10 @@
-"""Moves on grids that can be taken back: what makes many puzzles of one (test-time training on ARC, 2411.07279)."""
+"""Moves on grids that can be taken back: what makes many puzzles of one (test-time training on ARC, 2411.07279; SEAL, 2506.10943)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 from antaeus.grids import Grid, Puzzle
 
@@ -73,24 +74,68 @@ SYMMETRIES = (
 """Those of the square, the identity first."""
 
 
-def _doubled(grid: Grid) -> Grid:
-    return tuple(tuple(c for c in row for _ in range(2)) for row in grid for _ in range(2))
+def _wider(grid: Grid) -> Grid:
+    return tuple(tuple(c for c in row for _ in range(2)) for row in grid)
 
 
-def _halved(grid: Grid) -> Grid:
-    return tuple(row[::2] for row in grid[::2])
+def _taller(grid: Grid) -> Grid:
+    return tuple(row for row in grid for _ in range(2))
+
+
+def _every_other_row(grid: Grid) -> Grid:
+    return grid[::2]
+
+
+def _every_other_column(grid: Grid) -> Grid:
+    return tuple(row[::2] for row in grid)
 
 
 def _left(grid: Grid) -> Grid:
     return tuple(row[: (len(row) + 1) // 2] for row in grid)
 
 
-LARGER = (
-    Move("doubled", _doubled, _halved, whole=False),
-    Move("repeated", lambda g: tuple(row + row for row in g), _left, whole=False),
-    Move("reflected", lambda g: tuple(row + row[::-1] for row in g), _left, whole=False),
+def _right(grid: Grid) -> Grid:
+    return tuple(row[len(row) // 2 :] for row in grid)
+
+
+def _top(grid: Grid) -> Grid:
+    return grid[: (len(grid) + 1) // 2]
+
+
+def _bottom(grid: Grid) -> Grid:
+    return grid[len(grid) // 2 :]
+
+
+WIDER = Move("wider", _wider, _every_other_column, whole=False)
+TALLER = Move("taller", _taller, _every_other_row, whole=False)
+DOUBLED = replace(TALLER.then(WIDER), name="doubled")
+REPEATED = Move("repeated", lambda g: tuple(row + row for row in g), _left, whole=False)
+REPEATED_DOWN = Move("repeated below", lambda g: g + g, _top, whole=False)
+REFLECTED = Move("reflected", lambda g: tuple(row + row[::-1] for row in g), _left, whole=False)
+
+REFLECTIONS = (
+    REFLECTED,
+    Move("reflected to the left", lambda g: tuple(row[::-1] + row for row in g), _right, whole=False),
+    Move("reflected below", lambda g: g + g[::-1], _top, whole=False),
+    Move("reflected above", lambda g: g[::-1] + g, _bottom, whole=False),
 )
+
+LARGER = (DOUBLED, REPEATED, REFLECTED)
 """To larger grids: to learn from only, since not every answer is one of theirs."""
+
+AUGMENTERS = {
+    "basic": (*SYMMETRIES[1:7], *REFLECTIONS),
+    "size": (DOUBLED, TALLER, WIDER),
+    "chain": tuple(move.then(DOUBLED) for move in SYMMETRIES[1:7]),
+    "repeat": (REPEATED_DOWN, REPEATED, replace(REPEATED.then(REPEATED_DOWN), name="repeated both ways")),
+}
+"""The four groups that a self-edit switches on or off (SEAL, 2506.10943); to the basic ones comes a random shift, see `augmenters`."""
+
+
+def augmenters(group: str, rng: Random) -> tuple[Move, ...]:
+    """Those of a group: 11 "basic", 3 "size", 6 "chain", 3 "repeat"."""
+    shift = (shifted(rng.randint(1, 3), rng.randint(1, 3)),) if group == "basic" else ()
+    return (*AUGMENTERS[group], *shift)
 
 
 def shifted(down: int, right: int) -> Move:

@@ -72,7 +72,7 @@ def log(
     """One line of events.jsonl. Of several updates in a round, the last one's norm and the means of the rest. A loss or norm that
     is not finite, after which the engine leaves the step out, is None and an alarm."""
     mean = {k: sum(getattr(t, k) for t in trained) / len(trained) for k in ("loss", "clip_fraction", "kl")} if trained else None
-    update = {**mean, "grad_norm": trained[-1].grad_norm, "lr": lr} if mean else {}
+    update = {**mean, "grad_norm": trained[-1].grad_norm, "lr": lr, "steps": len(trained)} if mean else {}
     finite = {k: v if math.isfinite(v) else None for k, v in update.items()}
     lost = ["a gradient was not finite: its step was left out"] if None in finite.values() else []
     event = {

@@ -157,8 +157,9 @@ def _rates(record: Record, until: int) -> float | None:
     trained = [event.get("train") or {} for event in record.events if event["round"] <= until]
     if not any("lr" in step for step in trained) or any(step.get("lr", 0.0) is None for step in trained):
         return None
-    settings = record.config.get("settings", {})
-    return settings.get("updates", 1) * settings.get("epochs", 1) * sum(step.get("lr", 0.0) for step in trained)
+    settings = record.config.get("settings", {})  # tell how many steps a round had where its line does not
+    steps = settings.get("updates", 1) * settings.get("epochs", 1)
+    return sum(step.get("lr", 0.0) * step.get("steps", steps) for step in trained)
 
 
 def _drifted(record: Record, now: Mapping[str, str]) -> list[Finding]:

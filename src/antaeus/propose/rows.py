@@ -23,13 +23,15 @@ _UNFIT = re.compile("[\ud800-\udfff\0]")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `line` counts from 1: where it begins in its file, or its position in a hub dataset."""
+    """One row. `line` counts from 1: where it begins in its file, or its position in a hub dataset. `puzzle` is the id of the ARC puzzle
+    that it belongs to, where it is of one."""
 
     id: str
     prompt: Prompt
     answer: str | None
     tags: tuple[str, ...]
     line: int
+    puzzle: str = ""
 
 
 class Bad(ValueError):

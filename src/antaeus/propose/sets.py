@@ -22,6 +22,7 @@ from antaeus.propose.builtin import FAMILIES, builtin, meant, names, require_siz
 from antaeus.propose.files import SUFFIXES, read_hub, read_rows, shown
 from antaeus.propose.gym import gym
 from antaeus.propose.passages import are_passages, passages
+from antaeus.propose.puzzle_files import read_puzzles, reading
 from antaeus.propose.rows import Row, short
 from antaeus.types import Anchor, Exam, Practice, Task, TaskSet, Vault
 
@@ -46,8 +47,8 @@ def load(
     stop: Sequence[str] | None = None,
     extract: str | None = None,
 ) -> TaskSet:
-    """The tasks that `spec` names: "add2" (see `names`), "arc[:<characters>]", "gym:<generator>", "<file>.jsonl" or
-    "hub:<dataset>[:<split>]".
+    """The tasks that `spec` names: "add2" (see `names`), "arc[:<characters>]", "gym:<generator>", "<file>.jsonl",
+    a file of ARC puzzles or "hub:<dataset>[:<split>]".
 
     `practice`, `anchor` and `exam` are files (or hub: names) that stand in for a part; to a set with worked examples they get
     the same ones. Sizes default to 256, 64, 200 of what is generated; to all practice, 64 and 200 of a file that is split; to
@@ -99,7 +100,7 @@ def _base(spec: str, seed: int, asked: Mapping[str, int | None], given: Mapping[
 
 def _rows(source: str) -> list[Row]:
     if not source.startswith("hub:"):
-        return read_rows(source)
+        return read_puzzles(source) or read_rows(source)
     name, _, split = source.removeprefix("hub:").partition(":")
     return read_hub(name, split or "train")
 
@@ -132,7 +133,7 @@ def _from_rows(spec: str, asked: Mapping[str, int | None], given: Mapping[str, s
 
 
 def _part(row: Row) -> str:
-    place = int(_digest(row.prompt)[:8], 16) / 16**8
+    place = int(_digest(row.puzzle or row.prompt)[:8], 16) / 16**8  # all that one puzzle asks is of one kind
     return "exam" if place < _EXAM else "anchor" if place < _EXAM + _ANCHOR else "practice"
 
 
@@ -177,12 +178,16 @@ def _put(tasks: TaskSet, part: str, rows: Sequence[Row], n: int | None) -> TaskS
     like = next(iter((*tasks.exam, *tasks.anchor, *tasks.practice)), Exam("", ""))
     made = tuple(_task(PARTS[part], row, like) for row in rows)
     vault = Vault(PARTS[part], {row.id: row.answer for row in rows if row.answer is not None})
-    return replace(tasks, **{part: made, f"{part}_vault": vault})
+    return replace(
+        tasks, **{part: made, f"{part}_vault": vault}, **(reading(tasks, rows) if any(row.puzzle for row in rows) else {})
+    )
 
 
 def _task(kind: type[Task], row: Row, like: Task) -> Task:
     if not isinstance(row.prompt, str):  # messages go through the chat template
         return kind(id=row.id, prompt=row.prompt, tags=row.tags)
+    if row.puzzle:
+        return kind(id=row.id, prompt=row.prompt, completion=True, check="exact")
     return kind(id=row.id, prompt=row.prompt, tags=row.tags, shots=like.shots, completion=like.completion)
 
 
@@ -192,7 +197,7 @@ def _chosen(practice: Sequence[Practice], seed: int, n: int | None) -> tuple[Pra
 
 
 def _warn_of_few(tasks: TaskSet, asked: Mapping[str, int | None], given: Mapping[str, str]) -> None:
-    if tasks.name in FAMILIES or tasks.name.startswith(("gym:", "arc")):
+    if tasks.name in FAMILIES or tasks.name.partition(":")[0] in ("gym", "arc"):
         asked = {part: asked[part] for part in given}  # of what it generates, a generator has said so itself
     sizes = {part: (len(getattr(tasks, part)), n) for part, n in asked.items() if n is not None}
     few = [f"{size} {part} tasks instead of {n}" for part, (size, n) in sizes.items() if size < n]

@@ -17,6 +17,7 @@ from antaeus.recipes.rent import RENT
 from antaeus.recipes.rest_em import ReSTEM
 from antaeus.recipes.rlvr import RLVR
 from antaeus.recipes.seal import SEAL
+from antaeus.recipes.seal_arc import SealArc
 from antaeus.recipes.self_consistency import SelfConsistency
 from antaeus.recipes.self_correct import SelfCorrect
 from antaeus.recipes.srt import SRT
@@ -35,5 +36,6 @@ _LISTED = (
     EMFT, EMRL, Entropy, RENT, OneShotEM, Intuitor, URLVR, EMInf, Verbalized,
     TTT, TTTDistill, TTTArc,
     SEAL,
+    SealArc,
 )  # fmt: skip
 RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in _LISTED}

@@ -42,6 +42,7 @@ class Recipe:
     rewarded: ClassVar[bool] = True  # what it learns depends on the scores of its verdicts
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
     throughout: ClassVar[bool] = False  # the base answers in that way too: what is compared is what was learned
+    patient: ClassVar[bool] = False  # a first round that teaches nothing is a finding, not a mistake in the settings
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
     prompts: int = knob(16, "practice prompts a round", low=1)

@@ -24,24 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from random import Random
 from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling, Tuning
-from antaeus.errors import UserError
-from antaeus.grids import Grid, Puzzle, parse, prompt_of, puzzle_of, show
-from antaeus.learn.leave_one_out import leave_one_out, reordered
-from antaeus.moves import SYMMETRIES, Move
+from antaeus.learn.leave_one_out import leave_one_out
+from antaeus.recipes import puzzles
 from antaeus.recipes.answering import Answering
 from antaeus.recipes.base import knob
 from antaeus.recipes.round import Round
 from antaeus.recipes.ttt import charged
-from antaeus.solve.rollout import ask
-from antaeus.types import Attempt, Group, Lesson, Practice, Prompt, Task, TaskSet
-from antaeus.verify.grid_vote import vote
-
-LONGEST = 8192  # tokens of a sequence at most
-SPARE = 64  # those that a chat template may add; a text's own are no more than its characters
+from antaeus.types import Group, Lesson, Practice, Task, TaskSet
 
 
 @dataclass(frozen=True)
@@ -59,13 +51,7 @@ class TTTArc(Answering):
     views: int = knob(8, "symmetries under which each is answered", low=1, high=8)
 
     def refuse(self, tasks: TaskSet, engine: Engine) -> None:
-        if engine.kind == "adapter":
-            raise UserError("lora: ttt_arc trains adapters of its own, one a puzzle; leave lora out")
-        if without := [t.id for t in (*tasks.practice, *tasks.anchor, *tasks.exam) if puzzle_of(t.prompt) is None]:
-            raise UserError(
-                f"ttt_arc learns from the demonstrations in a puzzle's prompt, and {len(without)} tasks of {tasks.name} have none (first: "
-                f"{without[0]!r}); take --tasks arc, or recipe ttt, which needs only prompts"
-            )
+        puzzles.refuse(self.name, tasks, engine)
 
     def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
         how = replace(self.sampling(round.tasks), n=2)
@@ -77,57 +63,13 @@ class TTTArc(Answering):
         return [group for i in starts for group in self._batch(engine, tasks[i : i + self.prompts], how, seed)]
 
     def _batch(self, engine: Engine, tasks: Sequence[Task], how: Sampling, seed: str) -> Iterator[Group]:
-        puzzles = [_puzzle(task) for task in tasks]
-        courses = [self._course(engine, task, puzzle, seed) for task, puzzle in zip(tasks, puzzles, strict=True)]
+        courses = [self._course(engine, task, seed) for task in tasks]
         adapters = engine.adapters(courses, Tuning(self.lr, epochs=self.updates))
-        room = engine.context - how.max_tokens - SPARE
-        asked = [
-            (i, move, prompt) for i, (task, puzzle) in enumerate(zip(tasks, puzzles, strict=True))
-            for move, prompt in self._views(task, puzzle, room, seed)
-        ]  # fmt: skip
-        named = [(i, f"{tasks[i].id} {n}", _asked(engine, tasks[i], prompt)) for n, (i, _, prompt) in enumerate(asked)]
-        drawn = adapters.sample(named, replace(how, n=1, temperature=0.0), seed=seed)
-        for i, (task, course) in enumerate(zip(tasks, courses, strict=True)):
-            answered = [(move, group[0]) for (j, move, _), group in zip(asked, drawn, strict=True) if j == i]
+        voted = puzzles.answered(engine, adapters, tasks, how, samples=self.samples, views=self.views, seed=seed)
+        for (group, sampled), course in zip(voted, courses, strict=True):
             trained = self.updates * sum(len(lesson.ids) for lesson in course)
-            voted = _voted(task, answered, how.n)
-            yield charged(voted, trained + sum(a.cost for _, a in answered) - sum(a.cost for a in voted.attempts))
+            yield charged(group, trained + sampled - sum(a.cost for a in group.attempts))
 
-    def _course(self, engine: Engine, task: Task, puzzle: Puzzle, seed: str) -> list[Lesson]:
-        room = min(LONGEST, engine.context) - SPARE
-        made = [(prompt_of(p), " " + show(a)) for p, a in leave_one_out(puzzle, self.sequences, f"{seed}/{task.id}")]
-        fit = [(prompt, text) for prompt, text in made if len(task.shots) + len(prompt) + len(text) <= room]
-        return [Lesson(task, *engine.encode(_asked(engine, task, prompt), text), 1.0) for prompt, text in fit]
-
-    def _views(self, task: Task, puzzle: Puzzle, room: int, seed: str) -> Iterator[tuple[Move, str]]:
-        """The puzzle as it is, and every other view of it that leaves room for an answer."""
-        rng = Random(f"{seed}/{task.id}/views")
-        for move in SYMMETRIES[: self.views]:
-            for order in range(self.samples):
-                prompt = prompt_of(move.on(reordered(puzzle, rng) if order else puzzle))
-                if len(prompt) <= room or (move is SYMMETRIES[0] and not order):
-                    yield move, prompt
-
-
-def _asked(engine: Engine, task: Task, prompt: str) -> Prompt:
-    """A puzzle's text, asked the way `task` is."""
-    return ask(replace(task, prompt=prompt), engine.chat)
-
-
-def _puzzle(task: Task) -> Puzzle:
-    puzzle = puzzle_of(task.prompt)
-    assert puzzle is not None, "refused before the run"
-    return puzzle
-
-
-def _voted(task: Task, answered: Sequence[tuple[Move, Attempt]], n: int) -> Group:
-    views: dict[str, list[Grid | None]] = {}
-    for move, attempt in answered:
-        grid = parse(attempt.text)
-        views.setdefault(move.name, []).append(grid and move.undo(grid))
-    found = vote(list(views.values()), n)
-    plain = replace(answered[0][1], task_id=task.id)
-    if not found:
-        return Group(task, tuple(replace(plain, index=i, answer=None) for i in range(n)))
-    lines = [show(found[min(i, len(found) - 1)]) for i in range(n)]
-    return Group(task, tuple(replace(plain, index=i, text=line, answer=line) for i, line in enumerate(lines)))
+    def _course(self, engine: Engine, task: Task, seed: str) -> list[Lesson]:
+        made = leave_one_out(puzzles.puzzle_in(task), self.sequences, f"{seed}/{task.id}")
+        return puzzles.course(engine, task, made)
