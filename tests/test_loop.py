@@ -227,7 +227,7 @@ def test_a_gradient_that_is_not_finite_is_an_alarm_and_no_crash(tmp_path):
     records.log(run, lambda kind, about: None, records.State(), {}, lost[:1])
     run.close()
     first, second = lines(tmp_path / "events.jsonl")
-    assert first["train"] == {"loss": None, "grad_norm": None, "clip_fraction": 0.0, "kl": 0.0, "lr": 0.0}
+    assert first["train"] == {"loss": None, "grad_norm": None, "clip_fraction": 0.0, "kl": 0.0, "lr": 0.0, "steps": 2}
     assert first["alarms"] == ["another", "a gradient was not finite: its step was left out"]
     assert second["train"]["loss"] == 1.0 and second["alarms"] == []
 
