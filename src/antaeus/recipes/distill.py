@@ -13,6 +13,7 @@ What differs: samples instead of the mode of a beam search; no interpolation wit
 Command: `antaeus run distill --model lab teacher=FOLDER lr=1e-4 prompts=32`.
 Expect: from a version that lmsi took to 68.5 %, the laboratory model learns to answer 69.0 % of 200 unseen sums instead of 50.5
 (seed 0), on 4,278 tokens; the alarm ends it after round 9, as leaving the base for the teacher looks like a reward that is gamed.
+SmolLM2 from its own `srt` version (58.0 %, `rounds=10`, seed 0): 28.5 -> 59.5 %.
 """
 
 from __future__ import annotations

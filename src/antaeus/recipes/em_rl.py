@@ -14,6 +14,7 @@ Command: `antaeus run em_rl --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: on the laboratory model 50.5 -> 73.5 % of 200 unseen sums (seed 0, half a minute). `reward=token` harms: an alarm in round 4 and
 33.0 at the end (`on_alarm=note`), 51.0 with lr=2e-5. The entropy before a token does not know which token was drawn: within a prompt
 its correlation with being right is 0.0 in the first round (meter `reward_truth`), that of the log-probability .47.
+On SmolLM2 (`rounds=15`, seed 0): 28.5 -> 45.5 %.
 """
 
 from __future__ import annotations

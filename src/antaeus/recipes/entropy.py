@@ -18,6 +18,7 @@ Command: `antaeus run entropy --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: on the laboratory model 50.5 -> 73.5 % of 200 unseen sums (seed 0, half a minute), as with `aggregate=sequence`; 76.0 with
 `terms=direct`. With `terms=score` entropy *rises*, .40 -> .67, an alarm rings in round 4, and with `on_alarm=note` the last version
 has 30.5: here the second term alone is no substitute for the first.
+On SmolLM2 (`rounds=10`, seed 0): 28.5 -> 42.5 %.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ What differs, and why:
 Command: `antaeus run evol_rl --model lab lr=3e-5 prompts=32 rounds=20`.
 Expect: on the laboratory model 50.5 -> 69.5 % of 200 unseen sums (seed 0, half a minute); with lr=1e-4 and
 `on_alarm=note` 71.5, an alarm rings in round 4.
+On SmolLM2 (`rounds=10`, seed 0): 28.5 -> 49.0 %, the last version 55.5.
 """
 
 from __future__ import annotations

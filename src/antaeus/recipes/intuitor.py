@@ -12,6 +12,7 @@ Command: `antaeus run intuitor --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: harm on the laboratory model. 50.5 -> 4.0 % of 200 unseen sums (seed 0, `on_alarm=note`: an alarm rings in round 2; the base stays
 the best), 46.0 with lr=2e-5. Within a prompt the reward's correlation with being right is -.25 in the first round (meter
 `reward_truth`). On long texts not measured.
+On SmolLM2 (defaults, seed 0): 28.5 -> 40.0 %.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ What differs, and why:
 
 Command: `antaeus run mm_upt --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: on the laboratory model 50.5 -> 70.5 % of 200 unseen sums (seed 0, half a minute), the last version 68.0; 63.5 with lr=3e-5.
+On SmolLM2 (`rounds=10`, seed 0): 28.5 -> 49.0 %.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ Command: `antaeus run rent --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: harm on the laboratory model. 50.5 -> 4.5 % of 200 unseen sums (seed 0, `on_alarm=note`: an alarm rings in round 2; the base stays
 the best), 43.0 with lr=2e-5. Entropies before tokens do not know which tokens were drawn: within a prompt the reward's correlation
 with being right is 0.0 in the first round (meter `reward_truth`), and token entropy *rises*, .40 -> 1.34. On long texts not measured.
+On SmolLM2 (`rounds=10`, seed 0): 28.5 -> 31.5 %.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ What differs: votes count classes of equivalent answers; of the winning paths th
 Command: `antaeus run self_consistency --model lab`.
 Expect: nothing on the laboratory model (seed 0): 50.5 -> 48.0 % of 200 sums, undecided. A sum is
 written without reasoning, so the majority is a noisy estimate of the likeliest answer, which greedy decoding mostly gives at once.
+On SmolLM2 (seed 0): 28.5 -> 30.5 %, not significant.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ learned.
 Command: `antaeus run self_correct --model lab prompts=32 on_alarm=note`.
 Expect: 50.5 -> 63.5 % of 200 unseen sums on the laboratory model (seed 0), less than lmsi. `lr=1e-4` rings an alarm in round 5:
 undecided.
+On SmolLM2 (`rounds=10`, seed 0) an alarm ends it in round 1, and the base stays.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ What differs, and why:
 Command: `antaeus run srt --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: on the laboratory model 50.5 -> 64.5 % of 200 unseen sums (seed 0, half a minute), 66.5 with `keep=0.5
 agreement=0`, 73.0 with `mixed=0.25`. `ttrl` gives 70.5 there with the same seed.
+On SmolLM2 (defaults, seed 0): 28.5 -> 58.0 %.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ What differs, and why:
 Command: `antaeus run star --model lab`.
 Expect: 50.5 -> 74.5 % of 200 unseen sums on the laboratory model (seed 0), with 7,344 tokens trained on. `lr=1e-4` is too much
 there: the alarm ends it in round 3 and the base stays.
+On SmolLM2 (defaults, seed 0): 28.5 -> 82.5 % in three rounds, when the alarm stops it: learning fast from right answers rings,
+too.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ Command: `antaeus run ttt part=norms` (or `objective=suta part=norms`, `objectiv
 Expect: nothing at the published rates, on so small a model: 50.5 -> 50.5 % (tent, suta), 51.0 % (tlm) of 200 sums with `--model lab`,
 seed 0. All 200 prompts at once, and larger steps, do much: tent 59.5 % (`part=norms lr=1e-2 prompts=200`), 64.5 % (`lr=3e-2 samples=8`),
 83.0 % (all weights: `lr=1e-4 prompts=200 samples=8 updates=10`, two minutes); suta 67.5 % (`part=norms lr=1e-2 prompts=200`); these
-settings were chosen by looking at that exam, once each. tlm with `lora=8 lr=1e-3 prompts=200 updates=3` harms: 48.0 %, and is not kept.
-Not measured on SmolLM2.
+settings were chosen by looking at that exam, once each: on 300 other sums the 83.0 are 73.0, from 51.0. tlm
+with `lora=8 lr=1e-3 prompts=200 updates=3` harms: 48.0 %, and is not kept.
+SmolLM2, 200 sums: `part=norms` at the published rate 28.5 -> 58.5 % (tent, 6 s; 24 tokens an answer instead of 5).
 """
 
 from __future__ import annotations

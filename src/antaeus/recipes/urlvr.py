@@ -19,6 +19,7 @@ Expect: on the laboratory model 50.5 -> 69.5 % of 200 unseen sums with probabili
 seed, half a minute each); token_entropy and self_certainty are the rewards of `rent` and `intuitor` and do harm there. What tells these
 apart is `reward_truth` of the first round: .55, .51, 0.0 and -.25. self_verify was only tried: SmolLM2 says yes or no to 26 of 32
 attempts, and yes to wrong sums (11 of 15) as to right ones (7 of 11).
+On SmolLM2 (`reward=trajectory_entropy rounds=10`, seed 0): 28.5 -> 42.5 %.
 """
 
 from __future__ import annotations

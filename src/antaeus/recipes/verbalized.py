@@ -18,7 +18,8 @@ written.
 Command: `antaeus run verbalized --model lab through=answer lr=1e-4 prompts=32 rounds=20 on_alarm=note`.
 Expect: the laboratory model (seed 0) has never seen the words, and S stays at 0.000 for all; advantages and the optimiser take
 only its order, and 50.5 becomes 63.0 % of 200 sums (through=grade 59.0, both 66.0). With a coin for the reward (control=random)
-it becomes 56.0, so most of this is no knowledge of the grade. Not measured on a model that can grade.
+it becomes 56.0, so most of this is no knowledge of the grade.
+On SmolLM2 (`rounds=10`, seed 0): 28.5 %, nothing: it cannot grade either.
 """
 
 from __future__ import annotations
