@@ -57,7 +57,7 @@ def test_a_harmed_version_that_is_handed_out_is_counted():
 
 
 def test_limits_are_judged_on_other_runs_than_they_were_chosen_on():
-    seen = rates.parts([record("healthy", (1, 1), (1.0,), seed=s) for s in (0, 63, 64, 70)])
+    seen = rates.parts([record("collapse", (1, 1), (1.0,), seed=s) for s in (0, 63, 64, 70)])
     assert {part: [r["seed"] for r in runs] for part, runs in seen.items()} == {"looked at": [0, 63], "fresh": [64, 70]}
 
 

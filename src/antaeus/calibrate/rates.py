@@ -12,7 +12,8 @@ from antaeus.guard import gate, rules
 from antaeus.guard.alarms import RULES, Rule, ringing
 from antaeus.types import Source, Verdict
 
-FRESH = {"lab": 64, "smollm2": 11}  # the first seed that no limit was chosen on
+FRESH = {"lab": {"collapse": 64, "healthy": 83}, "smollm2": {"collapse": 11, "healthy": 11}}
+"""The first seed of each kind that no limit was chosen on."""
 LOSS = 0.05  # of accuracy on the anchors, below the base: what an alarm must come before
 Rules = Mapping[str, Rule]
 
@@ -34,8 +35,10 @@ def ruined(record: Record, loss: float = LOSS) -> int | None:
 
 def parts(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Runs that were looked at when the alarms were made, and fresh ones, made when every limit was fixed: these judge them."""
-    fresh = [r for r in records if r["seed"] >= FRESH.get(r["model"], 0)]
-    return {"looked at": [r for r in records if r["seed"] < FRESH.get(r["model"], 0)], "fresh": fresh}
+    of: dict[str, list[Record]] = {"looked at": [], "fresh": []}
+    for r in records:
+        of["fresh" if r["seed"] >= FRESH.get(r["model"], {}).get(r["kind"], 0) else "looked at"].append(r)
+    return of
 
 
 def alarm_rates(records: Sequence[Record], alarms: Rules = RULES) -> dict[str, Any]:
