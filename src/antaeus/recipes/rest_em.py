@@ -13,6 +13,7 @@ What differs, and why:
 Command: `antaeus run rest_em --model lab`.
 Expect: 50.5 -> 76.0 % of 200 unseen sums on the laboratory model (seed 0). `lr=1e-4` is too much there: the alarm ends it in
 round 2.
+On SmolLM2 (`prompts=64`, seed 0): 28.5 -> 63.0 % in two rounds, when the alarm stops it.
 """
 
 from __future__ import annotations
