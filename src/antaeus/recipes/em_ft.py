@@ -15,7 +15,8 @@ What differs, and why:
 Command: `antaeus run em_ft --model lab lr=1e-4 prompts=32 rounds=20`.
 Expect: on the laboratory model 50.5 -> 76.0 % of 200 unseen sums (seed 0, ten seconds), 77.5 with samples=16; token entropy .40 -> .19.
 `ttrl` brings 70 to 79 there over ten seeds, a coin for a reward (`ttrl control=random`) 56.0.
-On SmolLM2 (defaults, seeds 0, 1, 2): 28.5 -> 61.0, 59.5, 58.0 %, on 4,540 tokens sampled and trained on; votes need 54,600 for 58.0 (`srt`).
+On SmolLM2 (defaults, seeds 0, 1, 2): 28.5 -> 61.0, 59.5, 58.0 %, on 4,540 tokens
+sampled and trained on; votes need 54,600 for 58.0 (`srt`).
 """
 
 from __future__ import annotations
