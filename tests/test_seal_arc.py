@@ -22,9 +22,9 @@ from antaeus.learn.leave_one_out import left_out
 from antaeus.learn.self_edit import EPOCHS, ORACLE, RATES, read, template, written
 from antaeus.propose.builtin import builtin
 from antaeus.propose.sets import load
-from antaeus.recipes.inner_loop import Trials
 from antaeus.recipes.round import Round
 from antaeus.recipes.seal_arc import SealArc
+from antaeus.recipes.trials import Trials
 from antaeus.solve.choices import choose, drawn, shares
 from antaeus.types import Attempt, Exam, Group, Lesson, Practice, Source, Vault
 

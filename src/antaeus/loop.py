@@ -117,8 +117,8 @@ def measure(
 
 
 def graded(groups: Sequence[Group], vault: Vault) -> list[list[Verdict] | None]:
-    """Ground truth's verdicts, for meters that nothing learns from; None for a task without sealed answer
-    of its own."""
+    """Ground truth's verdicts, for meters that nothing learns from; None for a task without sealed answer of
+    its own."""
     return [ground(g, vault) if g.task.id in vault and g.task.check != "passage" else None for g in groups]
 
 

@@ -180,7 +180,7 @@ def exam(
 
 
 def baselines(recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir, state: State, watch: Watch) -> dict[str, Any]:
-    """The recipe's baselines on the exam, where it has any: share right, interval and mean F1 by name, for the summary."""
+    """The recipe's baselines on the exam, where it has any, and what each reaches there: by name, for the summary."""
     engine.load(None)
     told: dict[str, Any] = {}
     how = sealed.sampling

@@ -15,11 +15,12 @@ from typing import Any
 
 from antaeus.errors import UserError
 from antaeus.grids import LARGEST, Grid, Puzzle, prompt_of, show
-from antaeus.propose.files import SUFFIXES, shown
+from antaeus.propose.files import shown
 from antaeus.propose.rows import Row, short
 from antaeus.types import TaskSet
 
 _MOST = 64 << 20  # bytes
+_SUFFIXES = (".json", ".json.gz")  # one object, which lines of rows are not
 
 
 def read_puzzles(path: str) -> list[Row] | None:
@@ -41,7 +42,7 @@ def reading(tasks: TaskSet, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _object(path: Path) -> dict[str, Any] | None:
     name = path.name.lower()
-    if not path.is_file() or not name.endswith(SUFFIXES) or path.stat().st_size > _MOST:
+    if not path.is_file() or not name.endswith(_SUFFIXES) or path.stat().st_size > _MOST:
         return None
     try:
         with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:

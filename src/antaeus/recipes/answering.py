@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from antaeus.errors import UserError
@@ -44,3 +44,9 @@ class Answering(Recipe):
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
     ) -> list[Lesson]:
         return []
+
+
+def charged(group: Group, cost: float) -> Group:
+    """A task's attempts, which share what was spent on the task before they were made."""
+    share = round(cost / len(group.attempts))
+    return replace(group, attempts=tuple(replace(a, spent=a.cost + share) for a in group.attempts))

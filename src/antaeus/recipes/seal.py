@@ -7,7 +7,7 @@ without the passage. The mean share of right answers is the edit's reward; the b
 Base and learned versions sit the exam alike: one edit of a passage, greedy, one adapter, the questions without the passage. So the gate
 judges better edits, not that there are any. Beside them stand, on the same questions: the base without training, the passage alone,
 untrained `rewrite` edits (in the paper better than trained implications), and `edits` from a file. `summary.json` has all of these, and
-how much of the edits' differences is noise: by the authors' own records more than four fifths of what the best of five seems to gain.
+how much of the edits' differences is noise: by the authors' own records some 70 % of what the best of five seems to gain.
 
 What differs, and why:
 * All adapters are trained in one batch. Equal seeds are equal initial weights and orders of data for all edits of a passage.

@@ -41,9 +41,9 @@ from antaeus.learn import self_edit
 from antaeus.learn.bounds import Bounds
 from antaeus.recipes import puzzles
 from antaeus.recipes.base import Reference, knob, preset
-from antaeus.recipes.inner_loop import Edit, Trials
 from antaeus.recipes.rest_em import ReSTEM
 from antaeus.recipes.round import Round
+from antaeus.recipes.trials import Edit, Trials
 from antaeus.solve.choices import Template, choose
 from antaeus.solve.rollout import ask
 from antaeus.types import Attempt, Group, Lesson, Practice, Prompt, Task, TaskSet, Verdict

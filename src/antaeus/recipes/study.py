@@ -13,7 +13,7 @@ from antaeus.answers import extract
 from antaeus.engine.base import Engine, Sampling, Tuning
 from antaeus.errors import UserError
 from antaeus.learn.documents import course, documents
-from antaeus.recipes.ttt import charged
+from antaeus.recipes.answering import charged
 from antaeus.solve.rollout import ask, rollout
 from antaeus.solve.templates import filled
 from antaeus.types import Attempt, Exam, Group, Lesson, Passage, Task
@@ -70,9 +70,9 @@ def _read(engine: Engine, each: Study) -> tuple[list[Lesson], str]:
         return [], str(err)
 
 
-def asking(text: str, passage: Passage, name: str = "") -> Exam:
+def asking(text: str, passage: Passage) -> Exam:
     """The request for a self-edit of a passage, by a template's text; never learned from."""
-    return Exam(name, filled(text, passage), passage=passage)
+    return Exam("", filled(text, passage), passage=passage)
 
 
 def by_passage(tasks: Iterable[Task]) -> list[Passage]:

@@ -27,12 +27,12 @@ SmolLM2, 200 sums: `part=norms` at the published rate 28.5 -> 58.5 % (tent, 6 s;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from antaeus.engine.base import Engine, Sampling
 from antaeus.learn.unlabelled import OBJECTIVES, Objective, prompts_read, spoken
-from antaeus.recipes.answering import Answering
+from antaeus.recipes.answering import Answering, charged
 from antaeus.recipes.base import knob
 from antaeus.recipes.round import Round
 from antaeus.solve.rollout import ask, rollout
@@ -85,9 +85,3 @@ def adapt(engine: Engine, tasks: Sequence[Task], to: Objective, how: Sampling, s
         if lessons:
             cost += engine.train(lessons, to.update(lr)).tokens
     return cost
-
-
-def charged(group: Group, cost: float) -> Group:
-    """A task's attempts, which share what was spent on the task before they were made."""
-    share = round(cost / len(group.attempts))
-    return replace(group, attempts=tuple(replace(a, spent=a.cost + share) for a in group.attempts))

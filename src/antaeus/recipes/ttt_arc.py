@@ -29,10 +29,9 @@ from typing import ClassVar
 from antaeus.engine.base import Engine, Sampling, Tuning
 from antaeus.learn.leave_one_out import leave_one_out
 from antaeus.recipes import puzzles
-from antaeus.recipes.answering import Answering
+from antaeus.recipes.answering import Answering, charged
 from antaeus.recipes.base import knob
 from antaeus.recipes.round import Round
-from antaeus.recipes.ttt import charged
 from antaeus.types import Group, Lesson, Practice, Task, TaskSet
 
 

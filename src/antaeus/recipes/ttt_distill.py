@@ -26,9 +26,10 @@ from antaeus.engine.base import Update
 from antaeus.errors import UserError
 from antaeus.learn.demonstrations import imitate, kept
 from antaeus.learn.unlabelled import OBJECTIVES
+from antaeus.recipes.answering import charged
 from antaeus.recipes.base import Recipe, Reference, knob
 from antaeus.recipes.round import Round
-from antaeus.recipes.ttt import adapt, charged
+from antaeus.recipes.ttt import adapt
 from antaeus.solve.rollout import rollout
 from antaeus.types import Attempt, Group, Lesson, Practice, Source, Verdict
 from antaeus.verify.vote import steady
