@@ -27,7 +27,7 @@ FLOORS = [
     ("config",),
     ("records",),
     ("sitting",),
-    ("steering",),
+    ("steering", "merging"),
     ("loop", "scorer"),
     ("preparing", "probing"),
     ("api", "show", "bench", "calibrate", "adopt"),

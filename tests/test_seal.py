@@ -1,6 +1,7 @@
 """SEAL: passages as tasks, edits cut into documents, the inner loop, the recipe through its command line."""
 
 import json
+import math
 import warnings
 from dataclasses import replace
 
@@ -110,9 +111,22 @@ def test_bad_rows_are_named_with_line_and_field(tmp_path, change, reason):
     assert said.startswith(f"{tmp_path / 'bad.jsonl'}:2: ") and reason in said
 
 
-def test_too_few_titles_and_files_in_parts_are_refused(tmp_path, file):
+def test_too_few_titles_are_refused(tmp_path):
     assert "none fell to anchor and exam" in said_of(tmp_path, ROWS[:3])
-    with pytest.raises(UserError, match="split by title: leave out exam"):
+
+
+def test_a_file_for_a_part_is_taken_whole_whatever_its_titles(tmp_path, file):
+    mine = write(tmp_path / "exam.json", [row("Rain", 3), {**row("Snow"), "title": "Ships"}])
+    with pytest.warns(UserWarning, match=r"1 titles \(first: 'ships'\) stand in practice and exam"):
+        tasks = load(str(file), seed=0, exam=str(mine))
+    assert [len(tasks.practice), len(tasks.anchor), len(tasks.exam)] == [6, 4, 5]  # what would have been exam is practice
+    assert {t.passage.title for t in tasks.exam} == {"Rain", "Ships"} and tasks.exam_vault.open(tasks.exam[0])
+    tasks = load(str(file), seed=0, practice=str(write(tmp_path / "p.json", [row("Rain")])), n_exam=3)
+    assert [t.passage.title for t in tasks.practice] == ["Rain"] and len(tasks.exam) == 3
+    unasked = write(tmp_path / "q.jsonl", [row("Rain"), {"title": "Snow", "context": "It falls."}])
+    with pytest.raises(UserError, match=r"q.jsonl:2: 1 of 2 passages have no questions: every anchor passage needs some"):
+        load(str(file), seed=0, anchor=str(unasked))
+    with pytest.raises(UserError, match="is the held-out|near-duplicate|also stand in the exam"):
         load(str(file), seed=0, exam=str(file))
 
 
@@ -243,7 +257,7 @@ def test_a_training_that_fails_is_that_edits_failure_alone(tiny, file, monkeypat
 
     def broken(self, plans):
         found = train(self, plans)
-        self.skipped = [int(i == 1) for i in range(len(plans))]
+        self.courses = [replace(c, grad_norms=(math.inf,)) if i == 1 else c for i, c in enumerate(found)]
         return found
 
     monkeypatch.setattr(room.Adapters, "train", broken)

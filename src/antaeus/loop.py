@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from antaeus import steering
+from antaeus import merging, steering
 from antaeus.config import RunConfig
 from antaeus.engine.base import Engine, Scores, Weights
 from antaeus.errors import UserError
@@ -62,21 +62,22 @@ def improve(
         fence.check(lessons)
         if number == 1:
             refuse_without_signal(method, groups, verdicts, lessons)
-        trained = method.train(round, lessons) if lessons and method.control != "no-op" else []
+        trained = merging.train(method, round, lessons, engine, sealed, run, state)
 
         measured = measure(engine, sealed, state, number, *own(groups, verdicts, base))
         state.tokens_sampled += sum(a.cost for g in groups for a in g.attempts) + sum(v.spent for row in verdicts for v in row)
         state.tokens_trained += sum(t.tokens for t in trained)
         state.learn_s, state.round = state.learn_s + time.monotonic() - began, number
         record(run, number, "practice", state.policy, groups, verdicts)
-        state.policy = version_id(number)
+        state.policy = version_id(number) if version_id(number) not in state.refused else state.policy
         steering.follow(config, engine, number)
         last = steering.done(config, recipe, state) == 1.0
         ringing = alarms.ringing(state.history, len(practice))
         startled = bool(ringing) and config.on_alarm != "note" and not last
         due = last or startled or number % config.anchor_every == 0  # whoever learns fast may ring too: labels tell
         anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None
-        log(run, watch, state, measured, trained, anchor, method.update(round).lr, list(ringing.values()))
+        lr = None if method.merges else method.update(round).lr
+        log(run, watch, state, measured, trained, anchor, lr, list(ringing.values()))
         if startled:
             steering.react(config, method, engine, sealed, run, state, ringing)
         if last or steering.stopped(config, state):

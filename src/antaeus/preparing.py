@@ -28,7 +28,7 @@ TRIED = 8  # exam tasks on which the grader is tried before a run
 
 def tasks_for(settings: RunConfig, method: Recipe) -> TaskSet:
     """The run's tasks. Raises `UserError` where the recipe needs answers that they do not have."""
-    tasks = method.prepare(load_tasks(settings))
+    tasks = method.prepare(load_tasks(settings, method.deal))
     if method.source is Source.GROUND and Source.GROUND in method.sources:
         without = [t.id for t in tasks.practice if t.id not in tasks.practice_vault]
         if without:
@@ -63,12 +63,13 @@ def refuse_mitigation(settings: RunConfig, method: Recipe) -> None:
         raise UserError(f"mitigation=labels: recipe {method.name} learns from sealed answers already; take lr or curriculum")
 
 
-def load_tasks(settings: RunConfig) -> TaskSet:
-    """The tasks that the settings name."""
+def load_tasks(settings: RunConfig, deal: int = 0) -> TaskSet:
+    """The tasks that the settings name; `deal`: see `propose.sets.load`."""
     return load(
         settings.tasks, seed=settings.seed, practice=settings.practice or None, anchor=settings.anchor or None, exam=settings.exam or None,
         n_practice=settings.n_practice or None, n_anchor=settings.n_anchor or None, n_exam=settings.n_exam or None,
         max_tokens=settings.max_tokens or None, stop=[settings.stop] if settings.stop else None, extract=settings.extract or None,
+        deal=deal,
     )  # fmt: skip
 
 

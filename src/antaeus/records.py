@@ -35,6 +35,8 @@ class State:
     parent: str = BASE  # the version that learning set out from, or was last rolled back to
     rollbacks: int = 0
     stopped: str = ""  # why learning ended before its last round: an alarm, or no progress
+    known: dict[str, bool] = field(default_factory=dict)  # anchors that were answered right, where that is not to be lost
+    refused: list[str] = field(default_factory=list)  # versions that harmed what was known
     survey: dict[str, tuple[str | None, float]] = field(default_factory=dict)  # majority and its share by practice task
     registry: Registry = field(default_factory=Registry)
     hashes: dict[str, str] = field(default_factory=dict)  # of the versions' files, when they were saved
@@ -67,12 +69,14 @@ def record(
 
 def log(
     run: RunDir, watch: Watch, state: State, measured: Mapping[str, float] | None = None, trained: Sequence[Trained] = (),
-    anchor: Mapping[str, Any] | None = None, lr: float = 0.0, alarms: Sequence[str] = (),
+    anchor: Mapping[str, Any] | None = None, lr: float | None = 0.0, alarms: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """One line of events.jsonl. Of several updates in a round, the last one's norm and the means of the rest. A loss or norm that
-    is not finite, after which the engine leaves the step out, is None and an alarm."""
+    is not finite, after which the engine leaves the step out, is None and an alarm. `lr` None: of no step on the weights themselves."""
     mean = {k: sum(getattr(t, k) for t in trained) / len(trained) for k in ("loss", "clip_fraction", "kl")} if trained else None
-    update = {**mean, "grad_norm": trained[-1].grad_norm, "lr": lr, "steps": len(trained)} if mean else {}
+    update = (
+        {**mean, "grad_norm": trained[-1].grad_norm, **({} if lr is None else {"lr": lr}), "steps": len(trained)} if mean else {}
+    )
     finite = {k: v if math.isfinite(v) else None for k, v in update.items()}
     lost = ["a gradient was not finite: its step was left out"] if None in finite.values() else []
     event = {

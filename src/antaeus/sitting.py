@@ -10,7 +10,7 @@ from typing import Any
 
 from antaeus.config import RunConfig
 from antaeus.engine.base import Engine, Sampling
-from antaeus.guard import descent, gate, seals
+from antaeus.guard import descent, forgetting, gate, seals
 from antaeus.guard.audit import log_hashes
 from antaeus.guard.fingerprint import BASE, WrongWeights
 from antaeus.guard.lineage import Lineage, Proposal
@@ -97,6 +97,8 @@ def look_at_anchors(recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir,
         plain = groups if own is None else sealed.take(engine, sealed.tasks.anchor)[0]
         state.registry.choose([group.attempts[0] for group in plain])
     record(run, state.round, "anchor", name, groups, rows)
+    if recipe.merges and name == BASE:
+        state.known = forgetting.remembered({}, groups, rows, frozenset())
     result = gate.tally(rows)
     if result["correct"] >= state.best_correct:
         state.best, state.best_round, state.best_correct = name, state.round, result["correct"]
@@ -124,7 +126,7 @@ def conclude(
         decision = unless_changed(decision, sealed.custody.before, end)
         decision = lineage.enter(proposal, decision) if lineage else decision
     run.append("decisions.jsonl", decision)
-    told = beside | recipe.account(line for line in run.lines("attempts.jsonl") if line["set"] == "practice")
+    told = beside | recipe.account(run.lines("attempts.jsonl"), state.refused)
     summary = summarise(config, recipe, state, sealed.tasks, decision, after, prompt, told)
     run.write("seals.json", to_json({"start": sealed.custody.before, "end": end, "logs": log_hashes(run.path)}))
     run.finish(summary, {state.best, last})

@@ -44,11 +44,23 @@ def targeted(engine: LocalEngine, targets: str | Sequence[str]) -> tuple[dict[st
 
 def stored_scale(folder: Path) -> float:
     """The scale of a stored adapter; NaN where it is not that of plain LoRA."""
+    config = _stored(folder)
+    plain = not (config.use_rslora or config.use_dora or config.alpha_pattern)
+    return config.lora_alpha / config.r if plain else math.nan
+
+
+def stored_shape(folder: Path) -> dict[str, Any]:
+    """Rank, alpha and targets of a stored adapter."""
+    config = _stored(folder)
+    return {"rank": config.r, "alpha": config.lora_alpha, "targets": sorted(config.target_modules)}
+
+
+def _stored(folder: Path) -> Any:
     from peft import PeftConfig
 
     try:
         config: Any = PeftConfig.from_pretrained(str(folder))
-        plain = not (config.use_rslora or config.use_dora or config.alpha_pattern)
+        _ = config.r, config.lora_alpha, config.use_rslora, config.use_dora, config.alpha_pattern, config.target_modules
+        return config
     except Exception as err:  # peft raises ValueError, TypeError, KeyError... by what is wrong in adapter_config.json
         raise UserError(f"{folder}: its adapter_config.json cannot be read ({reason(err)})") from err
-    return config.lora_alpha / config.r if plain else math.nan

@@ -85,20 +85,6 @@ class Plan:
         return [1 / norm for norm in by[self.aggregate]]
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
-    """How a training went: loss and gradient norm (before clipping) of every step, and the tokens read."""
-
-    losses: tuple[float, ...]
-    grad_norms: tuple[float, ...]
-    tokens: int
-
-    @property
-    def skipped(self) -> list[int]:
-        """Steps whose gradient was not finite: they left weights and moments alone."""
-        return [step for step, norm in enumerate(self.grad_norms) if not math.isfinite(norm)]
-
-
 def plan_of(course: Sequence[Lesson], how: Tuning) -> Plan | None:
     """The plan of these demonstrations; None where there are none."""
     if not course:

@@ -20,13 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from antaeus.engine.adapter_layers import sizes, stored_scale, targeted
+from antaeus.engine.adapter_layers import sizes, stored_scale, stored_shape, targeted
 from antaeus.engine.adapter_net import AdaptedNet, Pair, Row, adapted, backward, that_fit
-from antaeus.engine.adapter_plans import Course, Plan, check
-from antaeus.engine.base import Sampling, Scores
+from antaeus.engine.adapter_plans import Plan, check
+from antaeus.engine.base import Course, Sampling, Scores
 from antaeus.engine.decode import decode
 from antaeus.engine.local import LocalEngine, _read
 from antaeus.engine.memory import halving
+from antaeus.engine.sparing import spare
 from antaeus.engine.update import SMALLEST, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Prompt
@@ -55,11 +56,16 @@ class Adapters:
         self._shapes = [shape for read, written in self._sizes for shape in ((rank, read), (written, rank))]
         self._rows = torch.zeros(n + 1, sum(a * b for a, b in self._shapes), device=engine.net.device)  # the last stays: the base
         self.weights = self._rows[:n]
-        self.skipped: list[int] = [0] * n  # steps of each one's last training that were left out
+        self.courses = [Course() for _ in range(n)]  # of each one's last training
+        self.spared: list[Tensor] | None = None  # [in, k] of each layer, which adapters are blind to
         self.reset(range(n))
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def like(self, n: int) -> Adapters:
+        """`n` fresh adapters of the same shape."""
+        return Adapters(self.engine, n, rank=self.rank, alpha=self.alpha, targets=self.targets)
 
     @torch.no_grad()
     def reset(self, seeds: Sequence[int | None]) -> None:
@@ -76,13 +82,13 @@ class Adapters:
         self.reset([plan and plan.seed for plan in plans])
         at_once = max(1, min(AT_ONCE, self.engine._free_bytes() // 2 // (TRAINING * self.weights.shape[1])))
         parts = [range(i, min(i + at_once, len(plans))) for i in range(0, len(plans), at_once)]
-        courses = [
+        self.courses = [
             c
             for part in parts
             for c in self._train([p if i in part else None for i, p in enumerate(plans)])[part.start : part.stop]
         ]
-        self.skipped = [len(course.skipped) for course in courses]
-        return courses
+        self._spare(self.weights)
+        return self.courses
 
     def _train(self, plans: Sequence[Plan | None]) -> list[Course]:
         batches = [plan.batches() if plan else [] for plan in plans]
@@ -147,6 +153,23 @@ class Adapters:
         for name, tensor in own.items():
             tensor.copy_(stored[name])
 
+    @torch.no_grad()
+    def merge(self, i: int) -> None:
+        """Add adapter i to the policy's weights, which then learn from zero moments. Adapters stay what they are: differences to the
+        policy, whatever its weights."""
+        own = self.engine._trainable
+        if self.engine.peft is not None or any(f"{name}.weight" not in own for name in self.layers):
+            raise UserError(
+                "an adapter is merged into all weights of a policy, and here only a part is trained; leave lora and part out"
+            )
+        for name, (a, b) in zip(self.layers, self._split(self.weights[i : i + 1]), strict=True):
+            weight, delta = own[f"{name}.weight"], self._scale * (b[0] @ a[0])
+            weight.copy_(weight.float() + (delta.T if isinstance(self.layers[name], Conv1D) else delta))
+        self.engine._use(None)
+
+    def shelve(self, i: int, key: str) -> None:
+        self.engine._shelf.add(self, i, key)
+
     # --- what they stand on ---------------------------------------------------------------------------------------------
 
     @property
@@ -158,6 +181,12 @@ class Adapters:
         parts = flat.split([a * b for a, b in self._shapes], dim=1)
         views = [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
         return list(zip(views[::2], views[1::2], strict=True))
+
+    @torch.no_grad()
+    def _spare(self, flat: Tensor) -> None:
+        """Make each A of `flat` [k, P], or its gradient, blind to what is spared."""
+        for (a, _), u in zip(self._split(flat), self.spared or (), strict=self.spared is not None):
+            a.copy_(spare(a, u))
 
     def _seats(self, owners: Sequence[int | None]) -> tuple[list[int], list[int]]:
         """The rows of `_rows` at work, and for each of `owners` its seat among them."""
@@ -182,7 +211,9 @@ class Adapters:
     def _at_work(self, who: Sequence[int], grads: Tensor | None = None) -> Iterator[AdaptedNet]:
         """The net with these adapters in its seats. Their gradients, if asked for, are added to `grads` [k, P]."""
         kind, net = self.engine.model.dtype, self.engine.net
-        pairs = [(a.detach()[who].to(kind), b.detach()[who].to(kind)) for a, b in self._split(self._rows)]
+        rows = self._rows[who]
+        self._spare(rows)
+        pairs = [(a.to(kind).contiguous(), b.to(kind).contiguous()) for a, b in self._split(rows)]
         for pair, totals in zip(pairs, self._split(grads), strict=True) if grads is not None else ():
             for tensor, total in zip(pair, totals, strict=True):
                 tensor.requires_grad_().register_post_accumulate_grad_hook(_into(total))
@@ -201,11 +232,20 @@ class Adapters:
             with self._at_work(list(now), grads) as net:
                 for batch in that_fit(rows, size):
                     losses += backward(net, batch)
+            self._spare(grads)
             return losses.tolist(), grads
 
         return halving(
             attempt, self.engine._tokens_that_fit(), SMALLEST, "in a step of a few tokens: train fewer adapters at once"
         )
+
+
+def opened(engine: LocalEngine, folders: Sequence[Path]) -> Adapters:
+    """The adapters in these folders, of one rank, alpha and the same targets."""
+    many = Adapters(engine, len(folders), **stored_shape(folders[0]))
+    for i, folder in enumerate(folders):
+        many.load(i, folder)
+    return many
 
 
 def _into(total: Tensor):

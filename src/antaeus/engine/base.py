@@ -6,6 +6,7 @@ numbers, strings and tuples, so that a replica in another process or on another 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -112,17 +113,49 @@ class Tuning:
     padded: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How an adapter's training went: loss and gradient norm (before clipping) of every step, and the tokens read."""
+
+    losses: tuple[float, ...] = ()
+    grad_norms: tuple[float, ...] = ()
+    tokens: int = 0
+
+    @property
+    def skipped(self) -> list[int]:
+        """Steps whose gradient was not finite: they left weights and moments alone."""
+        return [step for step, norm in enumerate(self.grad_norms) if not math.isfinite(norm)]
+
+
 class Adapted(Protocol):
     """Adapters of one policy, by number; None is the policy itself."""
 
     @property
-    def skipped(self) -> Sequence[int]:
-        """How many steps of each one's training were left out, because their gradients were not finite."""
+    def courses(self) -> Sequence[Course]:
+        """How each one's training went."""
         ...
 
     def sample(self, prompts: Sequence[tuple[int | None, str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
         """`how.n` attempts for each (adapter, task id, prompt), in order."""
         ...
+
+    def merge(self, i: int) -> None:
+        """The policy becomes what it is under adapter i. Raises `UserError` for a policy that is an adapter itself, or of which only a
+        part is trained."""
+        ...
+
+    def shelve(self, i: int, key: str) -> None:
+        """Keep adapter i beside the policy, on the engine's shelf under `key`."""
+        ...
+
+
+class Trial:
+    """What is learned inside `Engine.trial`: thrown away, unless it is kept."""
+
+    kept = False
+
+    def keep(self) -> None:
+        self.kept = True
 
 
 Weights = Literal["policy", "reference", "average"]
@@ -166,15 +199,34 @@ class Engine(Protocol):
         """Move the "average" weights, at first the reference, by `share` of the way to the policy; 1 = all of it."""
         ...
 
-    def trial(self) -> AbstractContextManager[None]:
-        """What is trained inside the block is thrown away at its end: weights and optimiser are what they were, to the bit. There alone
-        may lessons be made of sealed tasks, of which nothing but their prompts is known."""
+    def trial(self) -> AbstractContextManager[Trial]:
+        """What is trained inside the block is thrown away at its end, unless its `Trial` is kept: weights, shelf and optimiser are what
+        they were, to the bit. There alone may lessons be made of sealed tasks, of which nothing but their prompts is known."""
         ...
 
-    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning | Sequence[Tuning]) -> Adapted:
+    def adapters(
+        self,
+        courses: Sequence[Sequence[Lesson]],
+        how: Tuning | Sequence[Tuning],
+        *,
+        sparing: Sequence[Lesson] = (),
+        share: float = 0.0,
+    ) -> Adapted:
         """A fresh adapter for each course of demonstrations (advantages are not looked at), all trained together; one without any is the
         policy. Each is trained by its own `how`, where several are given: these have one rank, one alpha and the same targets. The policy
-        stays as it is, so that a course may be made of what a sealed prompt shows."""
+        stays as it is, so that a course may be made of what a sealed prompt shows.
+
+        Adapters are blind to the directions that hold `share` of the energy of what their layers read in the texts of `sparing`, see
+        `engine/sparing.py`."""
+        ...
+
+    @property
+    def shelf(self) -> Sequence[str]:
+        """The keys of the adapters that are kept beside the policy; saved and loaded with it."""
+        ...
+
+    def shelved(self) -> Adapted:
+        """These adapters, in the order of their keys. Raises `UserError` where there are none."""
         ...
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:

@@ -14,11 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from antaeus.engine import memory, models
 from antaeus.engine.adapter_plans import plans_of
-from antaeus.engine.base import Adapted, Sampling, Scores, Trained, Tuning, Update, Weights
+from antaeus.engine.base import Adapted, Sampling, Scores, Trained, Trial, Tuning, Update, Weights
 from antaeus.engine.checks import reason
 from antaeus.engine.decode import Stops, decode
 from antaeus.engine.forward import Net
 from antaeus.engine.quiet import quiet
+from antaeus.engine.shelf import Shelf
+from antaeus.engine.sparing import directions
 from antaeus.engine.update import Learner, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Lesson, Prompt
@@ -55,6 +57,7 @@ class LocalEngine:
         self._eos = _end_tokens(causal, self.tokenizer)
         self._stops: dict[tuple[str, ...], Stops] = {}
         self._others: dict[str, LocalEngine] = {}
+        self._shelf = Shelf(self)
 
     # --- the verbs ------------------------------------------------------------------------------------------------------
 
@@ -81,22 +84,43 @@ class LocalEngine:
         self._average = {n: start[n].float().lerp(p.float(), share) for n, p in self._trainable.items()}
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
-        kept, learner = {n: p.detach().clone() for n, p in self._trainable.items()}, self.learner
+    def trial(self) -> Iterator[Trial]:
+        kept, learner, shelf = {n: p.detach().clone() for n, p in self._trainable.items()}, self.learner, self._shelf
         self._use(None)
+        self._shelf, trial = shelf.copy(), Trial()
         try:
-            yield
+            yield trial
         finally:
-            self._put(kept)
-            self._use(learner)
+            if not trial.kept:
+                self._put(kept)
+                self._use(learner)
+                self._shelf = shelf
 
-    def adapters(self, courses: Sequence[Sequence[Lesson]], how: Tuning | Sequence[Tuning]) -> Adapted:
+    def adapters(
+        self,
+        courses: Sequence[Sequence[Lesson]],
+        how: Tuning | Sequence[Tuning],
+        *,
+        sparing: Sequence[Lesson] = (),
+        share: float = 0.0,
+    ) -> Adapted:
         from antaeus.engine.adapters import Adapters  # which stands on this file
 
         like, plans = plans_of(courses, how)
         many = Adapters(self, len(courses), rank=like.rank, alpha=like.alpha, targets=like.targets)
+        if sparing and share:
+            many.spared = directions(self.net, many.layers, sparing, share, self._tokens_that_fit())
         many.train(plans)
         return many
+
+    @property
+    def shelf(self) -> Sequence[str]:
+        return self._shelf.keys
+
+    def shelved(self) -> Adapted:
+        if self._shelf.adapters is None:
+            raise UserError("no adapter is kept beside this policy")
+        return self._shelf.adapters
 
     def save(self, folder: Path, *, resumable: bool = False) -> None:
         try:
@@ -105,6 +129,7 @@ class LocalEngine:
             raise OSError(errno.ENOSPC if "os error 28" in str(err) else errno.EIO, str(err), str(folder)) from err
 
     def _write(self, folder: Path, resumable: bool) -> None:
+        self._shelf.save(folder)
         if resumable:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(self._learner().state(), folder / "learner.safetensors")
@@ -117,6 +142,7 @@ class LocalEngine:
 
     @torch.no_grad()
     def load(self, folder: Path | None, *, resumable: bool = False) -> None:
+        self._shelf.load(folder)
         if resumable and folder is not None:
             file, learner = folder / "learner.safetensors", self._learner()
             learner.restore(_expect(file, _read(file), {k: v for k, v in learner.state().items() if k.endswith("master")}))

@@ -39,14 +39,17 @@ Tensors = dict[str, tuple[Path, int, dict[str, Any]]]
 
 
 def weights_hash(folder: Path) -> str:
-    """sha256 over names and contents of a folder's weights (*.safetensors) and config.json or adapter_config.json."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*config.json")])
+    """sha256 over names and contents of a folder's weights (*.safetensors) and config.json or adapter_config.json, and of the adapters on
+    its shelf."""
+    files = sorted(
+        path for place in ("", "shelf/*/") for kind in ("*.safetensors", "*config.json") for path in folder.glob(place + kind)
+    )
     if not any(path.suffix == ".safetensors" for path in files):
         raise UserError(f"{folder}: holds no *.safetensors to hash")
     total = hashlib.sha256()
     for path in files:
         with path.open("rb") as data:
-            total.update(f"{path.name}:{hashlib.file_digest(data, 'sha256').hexdigest()}\n".encode())
+            total.update(f"{path.relative_to(folder)}:{hashlib.file_digest(data, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 A practice task is a passage, its sealed answer the list of its questions with their answers. Anchors and exam tasks are questions; the
 passage that one is about stands on the task, and not in its prompt. Passages of one title are of one kind, by a hash of the title:
-20 % exam, 15 % anchor, 65 % practice. A passage without questions is practice, whatever its title.
+20 % exam, 15 % anchor, 65 % practice; or a file is given for a part. A passage without questions is practice, whatever its title.
 """
 
 from __future__ import annotations
@@ -71,27 +71,31 @@ def read_passages(path: str | Path) -> list[Row]:
 EXAMPLE = '{"title": "Rivers", "context": "The Elbe ...", "questions": [{"question": "Where ...?", "answer": "Dresden"}]}'
 
 
-def passages(spec: str, asked: Mapping[str, int | None]) -> TaskSet:
-    """The tasks of a file of passages; `asked` holds the numbers of passages to practise on and of questions to measure with. Raises
-    `UserError` where a part stays without."""
+def passages(spec: str, asked: Mapping[str, int | None], given: Mapping[str, str]) -> TaskSet:
+    """The tasks of a file of passages; `asked` holds the numbers of passages to practise on and of questions to measure with, `given` files
+    that stand in for a part, and are not split. Raises `UserError` where a part stays without."""
     parts: dict[str, list[Row]] = {"practice": [], "anchor": [], "exam": []}
     for row in read_passages(spec):
-        parts[part_of(row.passage.title) if row.questions else "practice"].append(row)
+        part = part_of(row.passage.title) if row.questions else "practice"
+        parts["practice" if part in given else part].append(row)
+    parts |= {part: _given(part, path) for part, path in given.items()}
     if missing := [part for part, rows in parts.items() if not rows]:
         raise UserError(
             f"{shown(spec)}: of its {len({r.passage.title for rows in parts.values() for r in rows})} titles none fell to "
-            f"{' and '.join(missing)}; passages are split by title, add some (30 or more titles are sensible)"
+            f"{' and '.join(missing)}; passages are split by title, add some (30 or more titles are sensible), or give a file for each part"
         )
-    held = {part: _first(parts[part], asked[part] or _CAPS[part]) for part in _CAPS}
+    _warn_of_shared_titles(parts)
+    whole = {part: sum(len(row.questions) for row in parts[part]) for part in given}
+    held = {part: _first(parts[part], asked[part] or whole.get(part, cap)) for part, cap in _CAPS.items()}
     for part, rows in held.items():
         if unused := sum(len(r.questions) for r in parts[part]) - sum(len(r.questions) for r in rows):
             warnings.warn(f"{shown(spec)}: {unused} more {part} questions are not used: see n_{part}", stacklevel=4)
     return TaskSet(
         Path(spec).name,
-        tuple(Practice(_id(r), r.passage.whole, check="passage", passage=r.passage) for r in parts["practice"]),
+        tuple(Practice(id_of(r), r.passage.whole, check="passage", passage=r.passage) for r in parts["practice"]),
         tuple(task for row in held["anchor"] for task in _asked(Anchor, row)),
         tuple(task for row in held["exam"] for task in _asked(Exam, row)),
-        Vault(Practice, {_id(r): _sealed(r.questions) for r in parts["practice"] if r.questions}),
+        Vault(Practice, {id_of(r): sealed(r.questions) for r in parts["practice"] if r.questions}),
         Vault(Anchor, {t.id: "\n".join(q.answers) for r in held["anchor"] for t, q in zip(_asked(Anchor, r), r.questions, strict=True)}),
         Vault(Exam, {t.id: "\n".join(q.answers) for r in held["exam"] for t, q in zip(_asked(Exam, r), r.questions, strict=True)}),
         max_tokens=MAX_TOKENS, stop=("\n",), extract="line",
@@ -116,21 +120,39 @@ def part_of(title: str) -> str:
 
 
 def _asked(kind: type[_Kind], row: Row) -> list[_Kind]:
-    return [question_task(kind, f"{_id(row)}/{i}", row.passage, q.text) for i, q in enumerate(row.questions)]
+    return [question_task(kind, f"{id_of(row)}/{i}", row.passage, q.text) for i, q in enumerate(row.questions)]
 
 
-def _sealed(questions: Iterable[Question]) -> str:
+def _given(part: str, path: str) -> list[Row]:
+    rows = read_passages(path)
+    if part != "practice" and (without := [row for row in rows if not row.questions]):
+        what = f"{len(without)} of {len(rows)} passages have no questions"
+        raise UserError(f"{shown(path)}:{without[0].line}: {what}: every {part} passage needs some, they are measured on")
+    return rows
+
+
+def _warn_of_shared_titles(parts: Mapping[str, Sequence[Row]]) -> None:
+    titles = {part: {" ".join(tokens(row.passage.title)) for row in rows} for part, rows in parts.items()}
+    for part in ("anchor", "exam"):
+        if both := sorted(titles["practice"] & titles[part]):
+            what = f"{len(both)} titles (first: {both[0]!r}) stand in practice and {part}: texts on one thing share facts"
+            warnings.warn(f"{what}, so that {part} tells less of other texts", stacklevel=5)
+
+
+def sealed(questions: Iterable[Question]) -> str:
+    """The sealed answer of a practice passage, see `opened`."""
     return json.dumps([[q.text, q.answers] for q in questions], ensure_ascii=False)
 
 
-def _id(row: Row) -> str:
+def id_of(row: Row) -> str:
+    """Of the passage as a task; made of what it says."""
     return content_id(row.passage.whole)
 
 
 def _first(rows: Sequence[Row], n: int) -> list[Row]:
     """Passages with `n` questions together, in the order of their ids; of the last one as many as are wanting."""
     kept: list[Row] = []
-    for row in sorted(rows, key=_id):
+    for row in sorted(rows, key=id_of):
         kept += [replace(row, questions=row.questions[:n])] if n > 0 else []
         n -= len(row.questions)
     return kept

@@ -19,6 +19,7 @@ from antaeus.overlap import Index, text_of, texts_of, tokens
 from antaeus.paraphrase import Paraphrases
 from antaeus.propose.arc import arc
 from antaeus.propose.builtin import FAMILIES, builtin, meant, names, require_sizes
+from antaeus.propose.dealing import dealt
 from antaeus.propose.files import SUFFIXES, read_hub, read_rows, shown
 from antaeus.propose.gym import gym
 from antaeus.propose.passages import are_passages, passages
@@ -46,6 +47,7 @@ def load(
     max_tokens: int | None = None,
     stop: Sequence[str] | None = None,
     extract: str | None = None,
+    deal: int = 0,
 ) -> TaskSet:
     """The tasks that `spec` names: "add2" (see `names`), "arc[:<characters>]", "gym:<generator>", "<file>.jsonl",
     a file of ARC puzzles or "hub:<dataset>[:<split>]".
@@ -53,7 +55,8 @@ def load(
     `practice`, `anchor` and `exam` are files (or hub: names) that stand in for a part; to a set with worked examples they get
     the same ones. Sizes default to 256, 64, 200 of what is generated; to all practice, 64 and 200 of a file that is split; to
     all of a file given for a part. `seed` chooses and orders practice only. `max_tokens` (tokens), `stop` and `extract`
-    override the set's own. No practice task is a held-out task or near one, no anchor an exam task (by the fence's rules):
+    override the set's own. `deal` is of passages: 0 splits them by title, 2 keeps all as practice and deals the questions of each to
+    anchors and exam, 3 to practice too. No practice task is a held-out task or near one, no anchor an exam task (by the fence's rules):
     a file that holds such rows of another file is refused, of its own they are dropped with a warning, as they are elsewhere.
 
     Raises `UserError` for whatever is wrong with names, files and sizes, and if there are no sealed answers to measure with.
@@ -62,8 +65,8 @@ def load(
     given = {part: path for part, path in (("practice", practice), ("anchor", anchor), ("exam", exam)) if path is not None}
     require_sizes(**{f"n_{part}": n for part, n in asked.items() if n is not None})
     require_sizes(**({} if max_tokens is None else {"max_tokens": max_tokens}))
-    tasks = _base(spec, seed, asked, given)
-    for part, path in given.items():
+    tasks = _base(spec, seed, asked, given, deal)
+    for part, path in given.items() if not any(task.passage for task in tasks.practice) else ():
         rows = _in_place(tasks, part, path)
         tasks = _put(tasks, part, rows, asked[part])
         if part != "practice" and len(rows) > (asked[part] or len(rows)):
@@ -79,7 +82,7 @@ def load(
     return replace(tasks, **{key: value for key, value in own.items() if value is not None})
 
 
-def _base(spec: str, seed: int, asked: Mapping[str, int | None], given: Mapping[str, str]) -> TaskSet:
+def _base(spec: str, seed: int, asked: Mapping[str, int | None], given: Mapping[str, str], deal: int) -> TaskSet:
     sizes = {f"n_{part}": n for part, n in asked.items() if n is not None and part not in given}
     if spec in FAMILIES:
         return builtin(spec, seed, **sizes)
@@ -88,11 +91,7 @@ def _base(spec: str, seed: int, asked: Mapping[str, int | None], given: Mapping[
     if spec.startswith("gym:"):
         return gym(spec.removeprefix("gym:"), seed, **sizes)
     if not spec.startswith("hub:") and spec.lower().endswith(SUFFIXES) and are_passages(spec):
-        if given:
-            raise UserError(
-                f"{shown(spec)} holds passages, which are split by title: leave out {' and '.join(given)}, give one file"
-            )
-        return passages(spec, asked)
+        return passages(spec, asked, given) if not deal else dealt(spec, asked, given, deal)
     if spec.startswith("hub:") or "/" in spec or "\\" in spec or Path(spec).suffix:
         return _from_rows(spec, asked, given)
     raise UserError(f"unknown tasks {short(spec)}{meant(spec, FAMILIES)}; or give FILE.jsonl, arc, gym:GENERATOR or hub:DATASET")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from antaeus.recipes.base import Recipe
+from antaeus.recipes.continual import Continual
 from antaeus.recipes.distill import Distill
 from antaeus.recipes.em_ft import EMFT
 from antaeus.recipes.em_inf import EMInf
@@ -35,7 +36,6 @@ _LISTED = (
     TTRL, SRT, EvolRL, MMUPT,
     EMFT, EMRL, Entropy, RENT, OneShotEM, Intuitor, URLVR, EMInf, Verbalized,
     TTT, TTTDistill, TTTArc,
-    SEAL,
-    SealArc,
+    SEAL, SealArc, Continual,
 )  # fmt: skip
 RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in _LISTED}

@@ -42,6 +42,7 @@ class Recipe:
     rewarded: ClassVar[bool] = True  # what it learns depends on the scores of its verdicts
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
     throughout: ClassVar[bool] = False  # the base answers in that way too: what is compared is what was learned
+    merges: ClassVar[bool] = False  # what it learns is held against what was known, and undone where it harms that
     patient: ClassVar[bool] = False  # a first round that teaches nothing is a finding, not a mistake in the settings
 
     rounds: int = knob(30, "rounds of the loop, one update each unless `updates` says otherwise", low=1)
@@ -67,11 +68,16 @@ class Recipe:
         """Of its verdicts, where they may have several."""
         return frozenset({self.source})
 
+    @property
+    def deal(self) -> int:
+        """How passages become tasks, where it can use them: 0 = by title; see `propose.sets.load`."""
+        return 0
+
     def prepare(self, tasks: TaskSet) -> TaskSet:
         """The tasks as this recipe asks them, before they are sealed. Raises `UserError` for those it cannot use."""
         if any(task.passage is not None for task in tasks.practice):
             raise UserError(
-                f"{tasks.name}: passages with questions about them, from which {self.name} cannot learn; take recipe seal"
+                f"{tasks.name}: passages with questions about them, from which {self.name} cannot learn; take recipe seal or continual"
             )
         return tasks
 
@@ -115,8 +121,9 @@ class Recipe:
         """The base's attempts at the exam in other ways, by name: asked for once, at the end of a run, and told in its summary."""
         return {}
 
-    def account(self, practice: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """What the summary tells of practice: made of its lines of attempts.jsonl, see `records.record`."""
+    def account(self, lines: Iterable[Mapping[str, Any]], refused: Sequence[str]) -> dict[str, Any]:
+        """What the summary tells beside what it tells of every run: made of the lines of attempts.jsonl up to the exam, see
+        `records.record`, and the versions that the guard refused."""
         return {}
 
     def sampling(self, tasks: TaskSet) -> Sampling:

@@ -13,10 +13,10 @@ from antaeus.engine.base import Sampling, Tuning
 from antaeus.propose.own_questions import own_questions
 from antaeus.propose.passages import MAX_TOKENS, Question, opened, question_task
 from antaeus.recipes.round import Round
-from antaeus.recipes.study import Studied, Study, asking, study, to_read
+from antaeus.recipes.study import Studied, Study, about, asking, study, to_read
 from antaeus.solve.rollout import ask, rollout
 from antaeus.solve.templates import template
-from antaeus.types import Attempt, Group, Passage, Practice, Source, Verdict
+from antaeus.types import Attempt, Group, Practice, Source, Verdict
 from antaeus.verify.ground import graded
 from antaeus.verify.spread import components, seeds_wanted
 from antaeus.verify.yes_no import same_answer, yes_or_no
@@ -63,13 +63,13 @@ class Inner:
         """The questions about each passage, and the tokens that writing them took."""
         if not self.own:
             return [opened(round.vault.open(group.task)) for group in groups], [0] * len(groups)
-        text, passages = template("own_questions"), [_about(group) for group in groups]
+        text, passages = template("own_questions"), [about(group.task) for group in groups]
         asked = [(group.task.id, ask(asking(text, p), round.engine.chat)) for group, p in zip(groups, passages, strict=True)]
         drawn = round.engine.sample(asked, Sampling(1, self.edit_tokens, 0.0), seed=f"{round.draw}/questions")
         return [own_questions(row[0].text, p) for row, p in zip(drawn, passages, strict=True)], [len(row[0].ids) for row in drawn]
 
     def _tasks(self, group: Group, asked: Sequence[Question]) -> list[Practice]:
-        return [question_task(Practice, f"{group.task.id}/{i}", _about(group), q.text) for i, q in enumerate(asked)]
+        return [question_task(Practice, f"{group.task.id}/{i}", about(group.task), q.text) for i, q in enumerate(asked)]
 
     def _tried(self, round: Round, groups: Sequence[Group], asked: Sequence[list[Question]], seeds: range) -> Marks:
         """What each edit is worth under each seed; nothing of an edit without documents, or of a passage without questions."""
@@ -77,7 +77,7 @@ class Inner:
         marks: Marks = [[[] for _ in group.attempts] for group in groups]
         for group, questions, row in zip(groups, asked, marks, strict=True):
             for attempt, of in zip(group.attempts, row, strict=True):
-                texts = to_read(attempt, _about(group))
+                texts = to_read(attempt, about(group.task))
                 if questions and len(texts) > 1:
                     tasks = self._tasks(group, questions)
                     jobs += [(Study(texts, tasks, replace(self.how, seed=seed)), questions, of) for seed in seeds]
@@ -128,11 +128,6 @@ class Inner:
         parts = {f"seed {i}": score for i, score in enumerate(scores)} | {"base": base.score or 0.0}
         parts |= {name: fmean(v.parts[name] for v in of) for name in ("em", "f1")}
         return Verdict(fmean(scores), self.source, f"mean of {len(scores)} adapters", parts, spent)
-
-
-def _about(group: Group) -> Passage:
-    assert group.task.passage is not None, "refused before the run"
-    return group.task.passage
 
 
 def _wanted(marks: Marks, affordable: int) -> int:

@@ -61,7 +61,7 @@ class SEAL(Imitation):
     updates: ClassVar[int] = 5  # steps of a pass over a round's edits
     epochs: ClassVar[int] = 2
     most: ClassVar[int] = 1  # edits kept of each passage
-    targets: ClassVar[tuple[str, ...]] = ("q_proj", "v_proj")  # layers that carry the adapters
+    targets: ClassVar[str | tuple[str, ...]] = "all-linear"  # layers that carry the adapters
     padded: ClassVar[int] = 0  # tokens to which the loss counts a document as filled up; 2048 there
 
     rounds: int = preset("rounds", 2, about="rounds: write, try, imitate")
@@ -163,9 +163,9 @@ class SEAL(Imitation):
             found["edits given"] = taught(engine, theirs, given, self.inner.how, how, **same)
         return found
 
-    def account(self, practice: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    def account(self, lines: Iterable[Mapping[str, Any]], refused: Sequence[str]) -> dict[str, Any]:
         rounds: dict[int, list[list[list[float | None]]]] = {}
-        for line in practice:
+        for line in (line for line in lines if line["set"] == "practice"):
             edits = [[x for name, x in a["verdict"]["parts"].items() if name.startswith("seed ")] for a in line["attempts"]]
             rounds.setdefault(line["round"], []).append(edits)
         run = figures([passage for found in rounds.values() for passage in found])

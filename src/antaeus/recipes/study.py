@@ -53,10 +53,10 @@ def _together(engine: Engine, studies: Sequence[Study], how: Sampling, seed: str
     ]  # fmt: skip
     drawn = iter(adapters.sample(asked, how, seed=seed))
     told: list[Studied] = []
-    for each, (lessons, failed), skipped in zip(studies, read, adapters.skipped, strict=True):
+    for each, (lessons, failed), went in zip(studies, read, adapters.courses, strict=True):
         answers = [next(drawn) for _ in each.questions]
         trained = each.how.epochs * sum(len(lesson.prompt_ids) + len(lesson.ids) for lesson in lessons)
-        lost = f"{skipped} steps of its training were not finite" if skipped else ""
+        lost = f"{len(went.skipped)} steps of its training were not finite" if went.skipped else ""
         told.append(Studied(answers, trained + sum(len(a.ids) for row in answers for a in row), failed or lost))
     return told
 
@@ -113,8 +113,16 @@ def taught(
     return [found[task.id] for task in tasks]
 
 
-def to_read(edit: Attempt | str, passage: Passage) -> tuple[str, ...]:
-    return (*documents(edit if isinstance(edit, str) else edit.text, passage), passage.whole)
+def to_read(edit: Attempt | str, passage: Passage, uncut: bool = False) -> tuple[str, ...]:
+    """The documents of an edit (it alone, if it is not to be cut), and the passage behind them."""
+    text = edit if isinstance(edit, str) else edit.text
+    return (*([f"{passage.title}\n{text.strip()}"] if uncut and text.strip() else documents(text, passage)), passage.whole)
+
+
+def about(task: Task) -> Passage:
+    """The passage that a task is about."""
+    assert task.passage is not None, "refused before the run"
+    return task.passage
 
 
 def _answered(attempts: Sequence[Attempt], read: str) -> tuple[Attempt, ...]:

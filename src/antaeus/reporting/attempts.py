@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def index(path: Path) -> Index:
     """One pass over attempts.jsonl. A group that a resumed run wrote twice counts once: the second is what the first was."""
     found = Index()
     for offset, record in records(path):
-        if record is None or not isinstance(record.get("task"), dict):
+        if record is None or not _sound(record):
             found.unreadable += 1
             continue
         name, version = visible(record.get("set")), visible(record.get("version"))
@@ -50,6 +50,21 @@ def index(path: Path) -> Index:
         if name == "exam" and version != "base":
             found.candidate = version
     return found
+
+
+def _sound(record: Record) -> bool:
+    """Has the record the shape that pages build on? In a damaged log lies whatever is JSON; what is inside a part is anything still."""
+    task, at, tries = record.get("task"), record.get("round") or 0, record.get("attempts") or []
+    whole = isinstance(task, dict) and isinstance(at, int) and isinstance(tries, list)
+    return whole and all(isinstance(a, dict) and isinstance(a.get("verdict") or {}, dict) for a in tries)
+
+
+def read_at(path: Path, offsets: Sequence[int]) -> list[Record]:
+    """The groups that lie at these places of the log, as `index` found them."""
+    if not offsets:
+        return []
+    with path.open("rb") as file:
+        return [_at(file, offset) for offset in offsets]
 
 
 def choose(path: Path, found: Index, first: tuple[int, ...], limit: int = BYTES) -> list[Record]:

@@ -15,7 +15,9 @@ from antaeus.reporting.against import less_control
 from antaeus.reporting.attempts import Index
 from antaeus.reporting.curves import best_round, learning, panels
 from antaeus.reporting.figures import Interval
+from antaeus.reporting.forgetting import forgetting
 from antaeus.reporting.passages import studied
+from antaeus.reporting.puzzles import tried
 from antaeus.reporting.reading import Record, Run, read_run
 from antaeus.reporting.wording import clip, duration, is_number, percent, plain, points, share, verdict, visible, way_of
 from antaeus.types import Source
@@ -70,7 +72,9 @@ def _gather(run: Run) -> dict[str, Any]:
         "learning": learning(run),
         "panels": panels(run),
         "votes": _votes(groups),
-        "studied": studied(run, log),
+        "studied": studied(run, log, found),
+        "tried": tried(run, log, found),
+        "forgetting": forgetting(run),
         **_attempts(run, found, groups),
         **_lineage(run, candidate),
         "config": run.config_text,

@@ -5,66 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from antaeus.reporting.figures import Interval
-from antaeus.reporting.reading import Record, Run, records
-from antaeus.reporting.wording import clip, is_number, percent, points, visible
+from antaeus.reporting.attempts import Index
+from antaeus.reporting.edits import baselines, parts_of, practised, score, short, tries, verdict_of
+from antaeus.reporting.reading import Record, Run, inside
+from antaeus.reporting.wording import is_number, percent, points
 
 PASSAGES = 12  # shown, evenly over the run
-CHARACTERS = 400  # of an edit
+LONGEST = 8_000  # characters of a passage
+CHARACTERS = 400  # of an edit, of a reason
+NOISE = ("sd_edits", "sd_seeds", "apparent_gain", "true_gain", "mean", "edits", "passages", "seeds")
 
 
-def studied(run: Run, log: Path) -> dict[str, Any] | None:
+def studied(run: Run, log: Path, found: Index) -> dict[str, Any] | None:
     """For the page, of a run on passages; None for another."""
-    found: list[Record] = []
-    for _, line in records(log):
-        if line and line.get("set") == "practice":
-            if not (line.get("task") or {}).get("passage"):
-                return None  # the log of another run may be long: no more of it is read
-            found.append(line)
-    if not found:
-        return None
-    every = max(1, -(-len(found) // PASSAGES))
-    return {
-        "passages": [_passage(line) for line in found[::every]], "of": len(found),
-        "baselines": _baselines(run.summary), "noise": _noise((run.summary.get("noise") or {}).get("run") or {}),
-    }  # fmt: skip
+    lines, of = practised(log, found, PASSAGES)
+    passages = [_passage(line) for line in lines if isinstance(line["task"].get("passage"), dict)]
+    noise = _noise(inside(run.summary, "noise", "run"))
+    return {"passages": passages, "of": of, "baselines": baselines(run.summary), "noise": noise} if passages else None
 
 
 def _passage(line: Record) -> dict[str, Any]:
-    passage, attempts = line["task"]["passage"], line.get("attempts") or []
-    edits = [_edit(a.get("text") or "", a.get("verdict") or {}) for a in attempts]
-    base = next((v["parts"]["base"] for a in attempts if "base" in ((v := a.get("verdict") or {}).get("parts") or {})), None)
-    title, text = (visible(passage.get(key) or "") for key in ("title", "text"))
-    return {"round": line.get("round"), "title": title, "text": text, "edits": edits, "base": _share(base)}
+    passage, attempts = line["task"]["passage"], tries(line)
+    base = next((parts["base"] for a in attempts if "base" in (parts := parts_of(a))), None)
+    title, text = (short(passage.get(key), LONGEST) for key in ("title", "text"))
+    return {"round": line.get("round"), "title": title, "text": text, "edits": [_edit(a) for a in attempts], "base": score(base)}
 
 
-def _edit(text: str, verdict: Record) -> dict[str, Any]:
-    seeds = [_share(x) for name, x in (verdict.get("parts") or {}).items() if name.startswith("seed ")]
-    why = visible(verdict.get("why") or "")
+def _edit(attempt: Record) -> dict[str, Any]:
+    seeds = [score(x) for name, x in parts_of(attempt).items() if name.startswith("seed ")]
+    verdict = verdict_of(attempt)
+    why = short(verdict.get("why"), CHARACTERS)
     return {
-        "text": visible(clip(text, CHARACTERS)[0]), "score": _share(verdict.get("score")), "seeds": ", ".join(seeds), "why": why,
+        "text": short(attempt.get("text"), CHARACTERS), "score": score(verdict.get("score")), "seeds": ", ".join(seeds), "why": why,
         "kept": why.startswith("kept"),
     }  # fmt: skip
 
 
-def _share(value: Any) -> str:
-    return f"{value:.2f}" if is_number(value) else "none"
-
-
-def _baselines(summary: Record) -> list[Interval]:
-    told, exam = summary.get("baselines") or {}, summary.get("exam") or {}
-    own = {"untrained edits (base)": "before", "learned edits (best)": "after"}
-    rows = [(name, exam.get(key), exam.get(f"{key}_ci")) for name, key in own.items()]
-    rows = [*((name, each.get("accuracy"), each.get("ci")) for name, each in told.items()), *rows]
-    return [Interval(visible(name), value, ci[0], ci[1]) for name, value, ci in rows if is_number(value) and ci] if told else []
-
-
 def _noise(found: Record) -> str:
-    if not found:
+    ci = found.get("true_gain_ci")
+    told = [*(found.get(key) for key in NOISE), *(ci if isinstance(ci, list) else ())]
+    if len(told) != len(NOISE) + 2 or not all(map(is_number, told)):
         return ""
-    edits, seeds, seems, true, low, high = map(
-        points, (*(found[key] for key in ("sd_edits", "sd_seeds", "apparent_gain", "true_gain")), *found["true_gain_ci"])
-    )
+    edits, seeds, seems, true, low, high = map(points, (*told[:4], *told[-2:]))
     return (
         f"Rewards differ by {edits} between edits of a passage and by {seeds} between seeds of one edit (standard deviations). The best of "
         f"{found['edits']} edits seems to be worth {seems} more than their mean; judged by seeds that had no part in the choice, it is "

@@ -83,6 +83,19 @@ def parse(line: str | bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def inside(record: Any, *names: str) -> Record:
+    """The object that lies in `record` under these names, one in another; an empty one where there is none."""
+    for name in names:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record if isinstance(record, dict) else {}
+
+
+def listed(record: Record, name: str) -> list[Any]:
+    """The list that lies in `record` under this name; an empty one where there is none."""
+    found = record.get(name)
+    return found if isinstance(found, list) else []
+
+
 def _lines(path: Path, damaged: list[str]) -> list[Record]:
     found = [record for _, record in records(path)]
     if None in found[:-1]:  # the last line may be partial: the run was killed while it wrote

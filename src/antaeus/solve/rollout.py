@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from antaeus.answers import extract
-from antaeus.engine.base import Engine, Sampling
-from antaeus.types import Group, Message, Prompt, Task
+from antaeus.engine.base import Adapted, Engine, Sampling
+from antaeus.types import Attempt, Group, Message, Prompt, Task
 
 
 def ask(task: Task, chat: bool) -> Prompt:
@@ -30,8 +30,19 @@ def preceded(prompt: Prompt, line: str) -> Prompt:
 
 def rollout(engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
     """`how.n` attempts at each task, with their answers parsed the way `read` says (see `antaeus.answers.extract`)."""
-    sampled = engine.sample([(task.id, ask(task, engine.chat)) for task in tasks], how, seed=seed)
+    return _read(tasks, engine.sample([(task.id, ask(task, engine.chat)) for task in tasks], how, seed=seed), read)
+
+
+def rollout_by(
+    adapters: Adapted, who: Sequence[int | None], tasks: Sequence[Task], how: Sampling, *, chat: bool, seed: str, read: str
+) -> list[Group]:
+    """The same by adapters: at tasks[i] by number who[i], None being the policy. `chat`: see `ask`."""
+    asked = [(i, task.id, ask(task, chat)) for i, task in zip(who, tasks, strict=True)]
+    return _read(tasks, adapters.sample(asked, how, seed=seed), read)
+
+
+def _read(tasks: Sequence[Task], sampled: Sequence[Sequence[Attempt]], how: str) -> list[Group]:
     return [
-        Group(task, tuple(replace(attempt, answer=extract(attempt.text, read)) for attempt in attempts))
+        Group(task, tuple(replace(attempt, answer=extract(attempt.text, how)) for attempt in attempts))
         for task, attempts in zip(tasks, sampled, strict=True)
     ]

@@ -1,0 +1,25 @@
+"""Which of many texts a question is about: by the words that both have, rare ones above all (inverse document frequency)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from antaeus.overlap import tokens
+
+
+def nearest(questions: Sequence[str], texts: Sequence[str]) -> list[int | None]:
+    """For each question the text with the largest sum of inverse document frequencies over the different words that both have, the first of
+    equals; None where no word is shared that fewer than all texts hold (with one text: no word at all)."""
+    held = [set(tokens(text)) for text in texts]
+    count = Counter(word for words in held for word in words)
+    rare = {word: math.log((len(texts) + 1) / n) for word, n in count.items()}
+    found: list[int | None] = []
+    for question in questions:
+        asked = set(tokens(question))
+        scores = [sum(rare[word] for word in asked & words) for words in held]
+        common = sum(rare[word] for word in asked & set.intersection(*held)) if len(held) > 1 else 0.0
+        best = max(range(len(texts)), key=lambda i: scores[i])
+        found.append(best if scores[best] > common else None)
+    return found

@@ -1,0 +1,180 @@
+"""Passages read for good: how their questions are dealt, the recipe's stages, and whole runs of it through the command line."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+
+import pytest
+from helpers import lines
+from test_seal import ROWS, row, write
+
+from antaeus import api
+from antaeus.errors import UserError
+from antaeus.learn.documents import course
+from antaeus.propose.passages import opened
+from antaeus.propose.sets import load
+from antaeus.recipes.continual import Continual
+from antaeus.recipes.round import Round
+from antaeus.recipes.study import Studied, to_read
+from antaeus.types import Attempt, Group, Passage, Source, Verdict
+
+SMALL = {"rounds": 3, "edit_tokens": 16, "epochs": 2, "model": "tiny", "dtype": "float32", "anchor_every": 2}
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write(tmp_path / "passages.jsonl", [row(f"{title} {n}", 3) for n in range(2) for title in ("Rivers", "Bees", "Iron")])
+
+
+def test_questions_are_dealt_and_never_stand_beside_their_passage(file):
+    tasks = load(str(file), seed=0, deal=3)
+    assert (len(tasks.practice), len(tasks.anchor), len(tasks.exam)) == (6, 6, 6)
+    names = {task.id for task in tasks.practice}
+    for task in (*tasks.anchor, *tasks.exam):
+        assert task.passage is None and set(task.tags) < names and len(task.tags) == 1 and task.shots
+    assert {tasks.anchor_vault.open(t) for t in tasks.anchor} == {"Anna"} != {tasks.exam_vault.open(t) for t in tasks.exam}
+    assert [q.answers for q in opened(tasks.practice_vault.open(tasks.practice[0]))] == [("rain",)]
+    two = load(str(file), seed=0, deal=2)
+    assert len(two.anchor) == 12 and len(two.practice_vault) == 0
+
+
+def test_what_cannot_be_dealt_is_said(tmp_path, file):
+    with pytest.raises(UserError, match="dealt to anchors and exam; leave out exam, n_anchor"):
+        load(str(file), seed=0, deal=2, exam=str(file), n_anchor=3)
+    few = write(tmp_path / "few.jsonl", [row("Rivers", 1), row("Bees", 2)])
+    with pytest.warns(UserWarning, match="1 passages have fewer than 2 questions"):
+        assert len(load(str(few), seed=0, deal=2).practice) == 1
+    with pytest.raises(UserError, match="no passage has 3 questions or more"):
+        load(str(few), seed=0, deal=3)
+    recipe = Continual(rounds=4, prompts=2)
+    with pytest.raises(UserError, match="4 rounds of 2 passages want 8 of them, and 6 have 2 questions"):
+        recipe.prepare(load(str(file), seed=0, deal=2))
+    with pytest.raises(UserError, match="continual reads passages"):
+        recipe.prepare(load("add2", seed=0))
+    with pytest.raises(UserError, match="nothing is chosen by reward with best=0"):
+        Continual(penalty=1.0)
+    with warnings.catch_warnings(action="ignore"), pytest.raises(UserError, match="leave lora out"):
+        api.run("continual", run_dir=tmp_path / "r", tasks=str(file), lora=4, **SMALL)
+    with pytest.raises(UserError, match="leave lora and part out"):
+        api.run("continual", run_dir=tmp_path / "r", tasks=str(file), part="norms", **SMALL)
+    assert not (tmp_path / "r").exists()
+
+
+def rounded(tiny, file, number=1, **given):
+    recipe = Continual(rounds=3, prompts=2, edit_tokens=12, epochs=1, **given)
+    tasks = recipe.prepare(load(str(file), seed=0, deal=recipe.deal))
+    return recipe, Round(number, 0, tiny(), tasks, tasks.practice_vault)
+
+
+def test_passages_come_in_order_and_earlier_ones_are_replayed(tiny, file):
+    recipe, round = rounded(tiny, file, 2, replay=1)
+    order, found = list(round.tasks.practice), recipe.propose(round)
+    assert found[:2] == order[2:4] and found[2] in order[:2] and recipe.propose(round) == found
+    assert recipe.propose(replace(round, number=1)) == order[:2]
+
+
+def edits(task, *texts):
+    return Group(task, tuple(Attempt(task.id, i, (7,), (1,), text, "eos", (0.0,), (0.0,)) for i, text in enumerate(texts)))
+
+
+def test_documents_are_lines_or_whole_edits_and_the_passage_once(tiny, file):
+    elbe = Passage("Rivers", "It flows.")
+    assert to_read("a\nb", elbe, True) == ("Rivers\na\nb", elbe.whole) and to_read(" ", elbe, True) == (elbe.whole,)
+    recipe, round = rounded(tiny, file)
+    group = edits(round.tasks.practice[0], "a\nb", "c", "lost")
+    row = [Verdict(1.0, Source.SELF), Verdict(1.0, Source.SELF), Verdict(None, Source.SELF, "gives a task away")]
+    title, whole = group.task.passage.title, group.task.passage.whole
+    for cut, texts in (("lines", ["a", "b", "c"]), ("no", ["a\nb", "c"])):
+        told = replace(recipe, cut=cut).learn(round, [group], [row])
+        wanted = course(round.engine, group.task, [f"{title}\n{t}" for t in texts] + [whole])
+        assert sorted(x.ids for x in told) == sorted(x.ids for x in wanted)
+    assert recipe.learn(round, [group], [[replace(v, score=None) for v in row]]) == []
+
+
+def test_the_best_edits_are_studied(tiny, file):
+    recipe, round = rounded(tiny, file, best=1)
+    group = edits(round.tasks.practice[0], "a", "b", "c")
+    told = recipe.learn(round, [group], [[Verdict(s, Source.GROUND) for s in (0.1, 0.7, -0.2)]])
+    assert len(told) == 2 and told[0].ids == course(round.engine, group.task, [f"{group.task.passage.title}\nb"])[0].ids
+    assert recipe.sources == {Source.GROUND} and Continual().sources == {Source.SELF}
+
+
+def test_an_edits_reward_is_what_it_teaches_less_what_it_loses(tiny, file, monkeypatch):
+    from antaeus.recipes import judging
+
+    recipe, round = rounded(tiny, file, 2, best=1, penalty=0.5, samples=2)
+    groups = [edits(task, "a", "b") for task in recipe.propose(round)]
+    right = [
+        [1, 1],
+        [1, 0, 1],
+        [0, 0, 0],
+        [1, 1, 1],
+        [0, 1, 1],
+    ]  # of the policy, and of four adapters: own question, earlier ones
+
+    def said(engine, studies, how, *, seed):
+        assert len(studies) == 5 and not studies[0].documents and [len(s.questions) for s in studies] == [2, 3, 3, 3, 3]
+        answers = [["rain" if mark else "snow" for mark in marks] for marks in right]
+        return [Studied([[Attempt("t", 0, (), (), a, "stop", (), ())] for a in row], 9) for row in answers]
+
+    monkeypatch.setattr(judging, "study", said)
+    found = recipe.verify(round, groups)
+    assert [[v.score for v in row] for row in found] == [[0.75, -0.5], [1.0, 0.0]]
+    assert found[0][0].parts == {"own": 1.0, "lost": 0.5} and found[0][0].source is Source.GROUND and found[0][0].spent == 9
+
+
+# whole runs
+
+
+def run(folder, file, **given):
+    with warnings.catch_warnings(action="ignore"):
+        return api.run("continual", run_dir=folder, tasks=str(file), on_alarm="note", **{**SMALL, **given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {}, {"replay": 1, "protect": 0.9}, {"keep": "store", "lr": 1e-2}, {"best": 1, "samples": 2, "penalty": 1.0, "rounds": 2},
+        {"rounds": 1, "prompts": 4, "samples": 2, "cut": "no", "batch": 4},
+    ],
+    ids=["merge", "replay and null space", "store", "penalty", "all at once"],
+)  # fmt: skip
+def test_each_form_runs_and_tells_what_was_forgotten(tmp_path, file, given):
+    summary = run(tmp_path / "r", file, **given)
+    found, rounds, passages = summary["forgetting"], summary["rounds"], summary["rounds"] * given.get("prompts", 1)
+    assert found["versions"] == ["base", *(f"r{i:03d}" for i in range(1, rounds + 1))] and len(found["passages"]) == passages
+    assert all(len(shares) == passages for shares in found["matrix"]) and found["refused"] == []
+    assert summary["source"] == ("ground" if "best" in given else "self") and summary["exam"]["n"] == passages
+    events = lines(tmp_path / "r" / "events.jsonl")
+    assert all(e["train"]["loss"] > 0 and "lr" not in e["train"] for e in events[1:]) and summary["tokens_trained"] > 0
+    shelves = list((tmp_path / "r" / "versions").glob("*/shelf/keys.jsonl"))
+    assert bool(shelves) == (given.get("keep") == "store" and summary["anchor_best_round"] > 0)
+    fatal = [f for f in api.audit(tmp_path / "r") if f.severity == "fatal"]
+    assert not fatal, fatal
+
+
+@pytest.mark.parametrize("keep", ["merge", "store"])
+def test_interrupted_and_resumed_it_is_the_same_run(tmp_path, file, keep):
+    from antaeus.loop import Interrupted
+
+    whole = run(tmp_path / "whole", file, keep=keep, lr=1e-2)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "r", file, keep=keep, lr=1e-2, interrupt=lambda: True)
+    carried = api.resume(tmp_path / "r")
+    for log in ("attempts.jsonl", "decisions.jsonl"):
+        assert lines(tmp_path / "r" / log) == lines(tmp_path / "whole" / log)
+    assert carried["forgetting"] == whole["forgetting"]
+
+
+def test_a_run_through_the_command_line_writes_the_matrix_into_its_page(tmp_path, file, cli):
+    code, out, err = cli(
+        "run", "continual", "rounds=2", "edit_tokens=16", "epochs=1", "on_alarm=note", "--model", "tiny", "--tasks", file,
+        "--run-dir", tmp_path / "r", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert set(json.loads(out)["forgetting"]) >= {"matrix", "immediate", "retained"}
+    assert "orget" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+    code, _, err = cli("run", "continual", "--tasks", write(tmp_path / "p.jsonl", ROWS[:1]), "--model", "tiny")
+    assert code == 2 and err.strip().count("\n") == 0
