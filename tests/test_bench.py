@@ -139,7 +139,11 @@ def test_bad_input_is_one_line(cli: Any, args: list[str], says: str) -> None:
 
 def test_an_unknown_measurement_is_one_line(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run_cli(capsys, monkeypatch, "bench", "stairs")
-    assert (code, out, err) == (2, "", "antaeus: cannot measure 'stairs'; there are step, decode, update, adapters, growth\n")
+    assert (code, out, err) == (
+        2,
+        "",
+        "antaeus: cannot measure 'stairs'; there are step, decode, update, adapters, edits, growth\n",
+    )
     code, out, err = run_cli(capsys, monkeypatch, "bench", "growth", "--peer", "trl")
     assert (code, out, err) == (2, "", "antaeus: unknown peer 'trl'; there are none\n")
 
@@ -219,8 +223,8 @@ def test_the_floor_counts_what_no_step_can_leave_out() -> None:
 
 
 def test_common_beginnings_are_counted_once() -> None:
-    assert ours._distinct([(1, 2, 3), (1, 2, 4), (1, 2, 3, 5)]) == 5
-    assert ours._distinct([(2, 1), (3, 1)]) == 4
+    assert ours.distinct([(1, 2, 3), (1, 2, 4), (1, 2, 3, 5)]) == 5
+    assert ours.distinct([(2, 1), (3, 1)]) == 4
 
 
 def test_the_shape_of_the_model(tiny: Any) -> None:

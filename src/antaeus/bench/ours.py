@@ -92,7 +92,7 @@ def shape(engine: LocalEngine, work: Work) -> Shape:
         layers: Any = engine.net.prefill([ids[0]]).cache.layers
     return Shape(
         rows=work.prompts * work.samples, tokens=work.tokens,
-        prompt_tokens=sum(map(len, ids)), distinct_prompt_tokens=_distinct(ids),
+        prompt_tokens=sum(map(len, ids)), distinct_prompt_tokens=distinct(ids),
         hidden=config.hidden_size, inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         body=_weights(body) - _weights(table), head=config.vocab_size * config.hidden_size,
         column=sum(t[0, :, 0].numel() for layer in layers for t in (layer.keys, layer.values)),
@@ -103,6 +103,6 @@ def _weights(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _distinct(prompts: Sequence[Sequence[int]]) -> int:
+def distinct(prompts: Sequence[Sequence[int]]) -> int:
     """Tokens to read if every common beginning is read once: the nodes of the prompts' prefix tree."""
     return len({tuple(p[: i + 1]) for p in prompts for i in range(len(p))})

@@ -8,7 +8,7 @@ from typing import Any
 
 def describe(result: Mapping[str, Any]) -> str:
     """Any result of `compare`."""
-    return "\n".join(_growth(result) if result["bench"] == "growth" else _comparison(result))
+    return "\n".join({"growth": _growth, "edits": _edits}.get(result["bench"], _comparison)(result))
 
 
 def _comparison(result: Mapping[str, Any]) -> list[str]:
@@ -53,3 +53,22 @@ def _growth(result: Mapping[str, Any]) -> list[str]:
     lines.append("vocabulary  length  seconds   MB held by an update   MB that all its logits would take")
     row = "{vocabulary:10d} {length:7d} {median:8.2f} {held_mb:22d} {logits_mb:35d}"
     return lines + [row.format(**r) for r in result["logits"]]
+
+
+def _edits(result: Mapping[str, Any]) -> list[str]:
+    floor, ours, peers = result["floor"], {"name": "antaeus", "version": "", **result["ours"]}, result["peers"]
+    best = max(rate["gflops"] for rate in result["matmul"] if rate["dtype"] == result["dtype"])
+    sizes = (
+        "{prompts} edits: {samples} documents of {document_tokens:.0f} tokens, {epochs} passes; {questions} questions of "
+        "{prompt_tokens:.0f} tokens, answers of {answer_tokens}; {dtype} on {device}, {threads} threads"
+    )
+    measured = "{name:<8} {version:<7} measured: {step_s[median]:7.3f} s a step, {once_s[median]:6.2f} s once, of {edits:2d}; "
+    counted = "{steps} steps make {edit_s[median]:8.2f} s an edit ({edit_cpu_s:.2f} CPU), "
+    rate = "{per_minute[median]:.3g} a minute ({per_minute[min]:.3g} to {per_minute[max]:.3g})  {peak_rss_mb} MB"
+    faster = "antaeus is {speedup[median]:.1f} times as fast as {name} ({speedup[min]:.1f} to {speedup[max]:.1f}; {cpu_speedup:.1f} by CPU)"
+    return [
+        sizes.format(**result),
+        *((measured + counted + rate).format(steps=result["steps"], **side) for side in (ours, *peers)),
+        *(faster.format(**peer) for peer in peers),
+        f"arithmetic alone: {floor['edit_s']:.2f} s an edit, {floor['share']:.0%} of ours; products run at up to {best:.0f} GFLOP/s",
+    ]

@@ -6,7 +6,8 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from random import Random
@@ -89,11 +90,19 @@ class Turn:
 
     def begin(self) -> None:
         self._pipe.recv()
-        self._began = (time.perf_counter(), time.process_time())
+        self._began = _now()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[dict[str, float]]:
+        """A part of a step, within. Yields what will hold its seconds, by the clock (`name`) and of all threads (`name`_cpu)."""
+        seconds: dict[str, float] = {}
+        began = _now()
+        yield seconds
+        wall, cpu = _since(began)
+        seconds |= {name: wall, f"{name}_cpu": cpu}
 
     def end(self, **parts: float) -> None:
-        _synchronise()
-        wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
+        wall, cpu = _since(self._began)
         held = {"base_mb": self._base, "peak_mb": peak.peak_mb(), "peak_rss_mb": peak.peak_rss_mb()}
         self._pipe.send({"seconds": wall, "cpu_seconds": cpu, **held, "parts": parts})
 
@@ -110,8 +119,15 @@ def serve(worker: Callable[[Turn, Work], None], pipe: Connection, work: Work) ->
         pass  # the parent has gone
 
 
-def _synchronise() -> None:
+def _now() -> tuple[float, float]:
+    """The clock and what all threads have taken, seconds, once the GPU has done what it was told."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+    return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    wall, cpu = _now()
+    return wall - began[0], cpu - began[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
+from statistics import median
 from typing import Any
 
 from antaeus.bench.work import Turn, Work, serve
@@ -51,3 +52,7 @@ class Worker:
         if isinstance(said, UserError):
             raise said
         return said
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "min": min(values), "max": max(values)}

@@ -87,7 +87,7 @@ class Adapters:
             for part in parts
             for c in self._train([p if i in part else None for i, p in enumerate(plans)])[part.start : part.stop]
         ]
-        self._spare(self.weights)
+        self._blinded(self.weights)
         return self.courses
 
     def _train(self, plans: Sequence[Plan | None]) -> list[Course]:
@@ -182,11 +182,15 @@ class Adapters:
         views = [part.unflatten(1, shape) for part, shape in zip(parts, self._shapes, strict=True)]
         return list(zip(views[::2], views[1::2], strict=True))
 
+    def _blind(self, layer: int, a: Tensor) -> Tensor:
+        """A [..., in] of a layer, or its gradient, without what is spared."""
+        return a if self.spared is None else spare(a, self.spared[layer])
+
     @torch.no_grad()
-    def _spare(self, flat: Tensor) -> None:
-        """Make each A of `flat` [k, P], or its gradient, blind to what is spared."""
-        for (a, _), u in zip(self._split(flat), self.spared or (), strict=self.spared is not None):
-            a.copy_(spare(a, u))
+    def _blinded(self, flat: Tensor) -> None:
+        """The same for every layer of `flat` [k, P], in place."""
+        for n, (a, _) in enumerate(self._split(flat) if self.spared else ()):
+            a.copy_(self._blind(n, a))
 
     def _seats(self, owners: Sequence[int | None]) -> tuple[list[int], list[int]]:
         """The rows of `_rows` at work, and for each of `owners` its seat among them."""
@@ -211,9 +215,8 @@ class Adapters:
     def _at_work(self, who: Sequence[int], grads: Tensor | None = None) -> Iterator[AdaptedNet]:
         """The net with these adapters in its seats. Their gradients, if asked for, are added to `grads` [k, P]."""
         kind, net = self.engine.model.dtype, self.engine.net
-        rows = self._rows[who]
-        self._spare(rows)
-        pairs = [(a.to(kind).contiguous(), b.to(kind).contiguous()) for a, b in self._split(rows)]
+        both = enumerate(self._split(self._rows))
+        pairs = [(self._blind(n, a.detach()[who]).to(kind), b.detach()[who].to(kind)) for n, (a, b) in both]
         for pair, totals in zip(pairs, self._split(grads), strict=True) if grads is not None else ():
             for tensor, total in zip(pair, totals, strict=True):
                 tensor.requires_grad_().register_post_accumulate_grad_hook(_into(total))
@@ -232,7 +235,7 @@ class Adapters:
             with self._at_work(list(now), grads) as net:
                 for batch in that_fit(rows, size):
                     losses += backward(net, batch)
-            self._spare(grads)
+            self._blinded(grads)
             return losses.tolist(), grads
 
         return halving(
