@@ -10,7 +10,7 @@ run: setup
 	@$(BIN)/antaeus run ttrl --run-dir runs/first-$$(date +%Y%m%d-%H%M%S)
 
 test: setup lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check src tests

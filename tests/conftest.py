@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded, here or in a child: tiny models gain nothing by more
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests want to be read, whichever process they ran in: `record_property("told", sentence)`."""
+    for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
+        for name, sentence in report.user_properties:
+            if name == "told":
+                terminalreporter.write_line(sentence)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scrypt_once() -> Iterator[None]:
+    """Seals are slow on purpose, and tests seal the same tasks over and over: the same question is computed once. Remembered by a hash,
+    so that no answer stays in memory."""
+    real, known = hashlib.scrypt, {}
+
+    def scrypt(password: bytes, **how: Any) -> bytes:
+        asked = hashlib.sha256(repr((password, sorted(how.items()))).encode()).digest()
+        if asked not in known:
+            known[asked] = real(password, **how)
+        return known[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashlib, "scrypt", scrypt)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -183,14 +183,14 @@ _FLOODS += ["answer: ", "#### 1\n", "<think>", "</think>", r"\[", ". ", " ", "or
 
 
 @pytest.mark.parametrize("scrap", _FLOODS)
-def test_a_megabyte_takes_linear_time(scrap: str) -> None:
+def test_a_megabyte_takes_linear_time(no_workers: None, scrap: str) -> None:
     text = scrap * (1_000_000 // len(scrap))
-    start = time.perf_counter()
+    start = time.process_time()  # all of it is done here, whatever else the machine does
     extract(text, "auto")
     extract(text, "marker")
     canonical(text)
     judge(gold="5", answer=text)
-    assert time.perf_counter() - start < 8  # quadratic time is minutes
+    assert time.process_time() - start < 8  # quadratic time is minutes
 
 
 # --- equivalence -----------------------------------------------------------------------------------------------------------

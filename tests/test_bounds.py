@@ -10,7 +10,9 @@ from antaeus.learn.bounds import Bounds, Settings
 
 GOOD = Settings(1e-3, 10, "all", ("basic", "chain"))
 ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    max_leaves=10,
 )
 
 

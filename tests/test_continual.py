@@ -12,6 +12,7 @@ from test_seal import ROWS, row, write
 
 from antaeus import api
 from antaeus.errors import UserError
+from antaeus.guard import gate
 from antaeus.learn.documents import course
 from antaeus.propose.passages import opened
 from antaeus.propose.sets import load
@@ -58,7 +59,7 @@ def test_what_cannot_be_dealt_is_said(tmp_path, file):
     with warnings.catch_warnings(action="ignore"), pytest.raises(UserError, match="leave lora out"):
         api.run("continual", run_dir=tmp_path / "r", tasks=str(file), lora=4, **SMALL)
     with pytest.raises(UserError, match="leave lora and part out"):
-        api.run("continual", run_dir=tmp_path / "r", tasks=str(file), part="norms", **SMALL)
+        api.run("continual", run_dir=tmp_path / "r", tasks=str(file), part="norms", keep="merge", **SMALL)
     assert not (tmp_path / "r").exists()
 
 
@@ -101,6 +102,21 @@ def test_the_best_edits_are_studied(tiny, file):
     assert recipe.sources == {Source.GROUND} and Continual().sources == {Source.SELF}
 
 
+def test_edits_of_somebody_else_are_studied_instead(tiny, file, tmp_path):
+    theirs = write(
+        tmp_path / "e.jsonl", [{**json.loads(x), "completions": ["They say.", "unused"]} for x in file.read_text().splitlines()]
+    )
+    recipe, round = rounded(tiny, file, edits=str(theirs))
+    groups = recipe.solve(round, recipe.propose(round))
+    assert {a.text for g in groups for a in g.attempts} == {"They say."} and recipe.sources == {Source.PEER}
+    one = groups[0].attempts[0]
+    assert len(one.ids) == len(one.logprobs) == len(one.entropies) and one.answer == "They say."
+    assert {v.source for row in recipe.verify(round, groups) for v in row} == {Source.PEER}
+    few = write(tmp_path / "few.jsonl", [json.loads(theirs.read_text().splitlines()[0])])
+    with pytest.raises(UserError, match="it has no edit of 5 passages"):
+        replace(recipe, edits=str(few)).refuse(round.tasks, round.engine)
+
+
 def test_an_edits_reward_is_what_it_teaches_less_what_it_loses(tiny, file, monkeypatch):
     from antaeus.recipes import judging
 
@@ -136,10 +152,11 @@ def run(folder, file, **given):
 @pytest.mark.parametrize(
     "given",
     [
-        {}, {"replay": 1, "protect": 0.9}, {"keep": "store", "lr": 1e-2}, {"best": 1, "samples": 2, "penalty": 1.0, "rounds": 2},
-        {"rounds": 1, "prompts": 4, "samples": 2, "cut": "no", "batch": 4},
+        {"lr": 1e-2}, {"keep": "merge"}, {"keep": "merge", "replay": 1, "protect": 0.9},
+        {"keep": "merge", "best": 1, "samples": 2, "penalty": 1.0, "rounds": 2},
+        {"keep": "merge", "rounds": 1, "prompts": 4, "samples": 2, "cut": "no", "batch": 4},
     ],
-    ids=["merge", "replay and null space", "store", "penalty", "all at once"],
+    ids=["store", "merge", "replay and null space", "penalty", "all at once"],
 )  # fmt: skip
 def test_each_form_runs_and_tells_what_was_forgotten(tmp_path, file, given):
     summary = run(tmp_path / "r", file, **given)
@@ -150,7 +167,7 @@ def test_each_form_runs_and_tells_what_was_forgotten(tmp_path, file, given):
     events = lines(tmp_path / "r" / "events.jsonl")
     assert all(e["train"]["loss"] > 0 and "lr" not in e["train"] for e in events[1:]) and summary["tokens_trained"] > 0
     shelves = list((tmp_path / "r" / "versions").glob("*/shelf/keys.jsonl"))
-    assert bool(shelves) == (given.get("keep") == "store" and summary["anchor_best_round"] > 0)
+    assert bool(shelves) == ("keep" not in given and summary["anchor_best_round"] > 0)
     fatal = [f for f in api.audit(tmp_path / "r") if f.severity == "fatal"]
     assert not fatal, fatal
 
@@ -166,6 +183,25 @@ def test_interrupted_and_resumed_it_is_the_same_run(tmp_path, file, keep):
     for log in ("attempts.jsonl", "decisions.jsonl"):
         assert lines(tmp_path / "r" / log) == lines(tmp_path / "whole" / log)
     assert carried["forgetting"] == whole["forgetting"]
+
+
+def test_a_later_run_brings_along_what_was_stored(tmp_path, file, monkeypatch):
+    monkeypatch.setattr("antaeus.guard.gate.tally", lambda rows, real=gate.tally: {**real(rows), "correct": next(better)})
+    better = iter(range(99))
+    first = run(tmp_path / "first", file, lr=1e-2)
+    version = tmp_path / "first" / "versions" / f"r{first['anchor_best_round']:03d}"
+    kept = [json.loads(line) for line in (version / "shelf" / "keys.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(kept) == 3
+    run(tmp_path / "second", file, model=str(version), rounds=1)
+    sat = [line for line in lines(tmp_path / "second" / "attempts.jsonl") if line["set"] == "exam" and line["version"] == "base"]
+    theirs = {
+        x["task"]["id"]: x["attempts"]
+        for x in lines(tmp_path / "first" / "attempts.jsonl")
+        if x["set"] == "exam" and x["version"] == version.name
+    }
+    assert sat and all(theirs[line["task"]["id"]] == line["attempts"] for line in sat)
+    later = next((tmp_path / "second" / "versions").glob("r001/shelf/keys.jsonl"))
+    assert len(later.read_text(encoding="utf-8").splitlines()) == 4
 
 
 def test_a_run_through_the_command_line_writes_the_matrix_into_its_page(tmp_path, file, cli):

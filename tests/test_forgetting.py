@@ -69,7 +69,7 @@ def line(which: str, version: str, tag: str, score: float | None, round: int = 0
             "version": version,
             "task": {"id": tag, "passage": {"title": tag, "text": "t" * 90}},
         }
-    attempts = [{"verdict": {"score": score}}]
+    attempts = [{"verdict": {"score": score, "parts": {} if score is None else {"f1": score / 2}}}]
     return {
         "set": which,
         "round": round,
@@ -92,6 +92,7 @@ def test_the_matrix_and_what_it_comes_to() -> None:
     told = {k: found[k] for k in ("base", "immediate", "retained", "first_half_immediate", "first_half_retained")}
     assert told == {"base": 0.0, "immediate": 1.0, "retained": 2 / 3, "first_half_immediate": 1.0, "first_half_retained": 0.5}
     assert json.dumps(found) and matrix([], [])["retained"] is None
+    assert matrix(log, ["r003"], "f1")["retained"] == 1 / 3 and matrix(log, ["r003"], "f1")["questions"] == [1, 1, 1, 1]
 
 
 # merged
@@ -186,6 +187,7 @@ def test_a_shelf_is_saved_as_peft_folders_and_loaded_with_its_version(folders: d
         other = opened(folders["llama"])
         with pytest.raises(UserError, match="no adapter is kept"):
             other.shelved()
+        assert resumable or list(opened(tmp_path / "v").shelf) == list(engine.shelf)
         other.load(tmp_path / "v", resumable=resumable)
         assert list(other.shelf) == ["passage 0\nof é", "passage 1\nof é"]
         assert [scored(other.shelved(), ids, i) for i, ids in enumerate(texts)] == pytest.approx(under)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def short(monkeypatch, **numbers):
 
 
 def test_training_lowers_the_loss_and_is_the_same_twice(tokenizer, monkeypatch):
-    short(monkeypatch, LIMIT=6, FALL=3)
+    short(monkeypatch, LIMIT=3, FALL=2)
     taught, _ = lab.teachable()
     texts = lab.documents(Random("others"), taught)
     models = [blank(tokenizer) for _ in range(2)]

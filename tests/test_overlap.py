@@ -122,11 +122,11 @@ def test_ten_thousand_texts_are_fast() -> None:
     def text(i: int) -> str:
         return " ".join(f"{chr(97 + i * j % 26)}{chr(97 + i // (j + 1) % 26)}{j}" for j in range(40))
 
-    began = time.perf_counter()
+    began = time.process_time()
     held = Index((str(i), text(i)) for i in range(10_000))
     hits = [held.hit(text(i)) for i in range(0, 10_000, 10)]
     assert None not in hits
-    assert time.perf_counter() - began < 10  # 1 s alone on one core
+    assert time.process_time() - began < 10  # 1 s alone on one core
 
 
 @settings(max_examples=60, deadline=None)

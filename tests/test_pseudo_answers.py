@@ -40,7 +40,7 @@ SMALL = {
 }
 EACH = {
     "self_consistency": {"rounds": 1, "samples": 4},
-    "lmsi": {"samples": 8},
+    "lmsi": {"samples": 16, "prompts": 16},
     "star": {"samples": 4},
     "rest_em": {"samples": 8},
     "self_correct": {"samples": 8, "agreement": 0.0},

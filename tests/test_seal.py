@@ -141,6 +141,7 @@ def test_odd_rows_are_kept_and_said(tmp_path):
 
 def test_what_is_a_file_of_passages(tmp_path, file):
     assert are_passages(str(file)) and not are_passages(str(tmp_path / "none.jsonl"))
+    assert are_passages(str(write(tmp_path / "e.jsonl", [{**ROWS[0], "prompt": "Read this:", "completions": []}])))
     assert not are_passages(str(write(tmp_path / "q.jsonl", [{"prompt": "1 + 1 =", "answer": "2", "context": "sums"}])))
 
 

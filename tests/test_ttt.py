@@ -188,10 +188,10 @@ def test_ttt_through_the_command_line(cli, tmp_path, objective):
 
 
 def test_two_rounds_of_distilling_through_the_command_line(cli, tmp_path, monkeypatch):
-    """One adaptation, and forty tokens: the tiny model hardly agrees with itself, and takes its time to come to an end."""
+    """One adaptation, and many attempts: the tiny model hardly agrees with itself, and takes its time to come to an end."""
     monkeypatch.setattr(ttt_distill, "PROOFS", 1)
     code, out, err = cli(
-        "run", "ttt_distill", "rounds=2", "prompts=4", "samples=4", "agreement=0", "max_tokens=40", "on_alarm=note",
+        "run", "ttt_distill", "rounds=2", "prompts=8", "samples=8", "agreement=0", "max_tokens=48", "on_alarm=note",
         "n_exam=6", "n_anchor=6", "--model", "tiny", "--run-dir", tmp_path / "r", "--json",
     )  # fmt: skip
     assert code == 0, err

@@ -57,7 +57,9 @@ class LocalEngine:
         self._eos = _end_tokens(causal, self.tokenizer)
         self._stops: dict[tuple[str, ...], Stops] = {}
         self._others: dict[str, LocalEngine] = {}
+        self._home = models.resolve(model)  # whose shelf the reference has
         self._shelf = Shelf(self)
+        self._shelf.load(self._home)
 
     # --- the verbs ------------------------------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class LocalEngine:
 
     @torch.no_grad()
     def load(self, folder: Path | None, *, resumable: bool = False) -> None:
-        self._shelf.load(folder)
+        self._shelf.load(folder or self._home)
         if resumable and folder is not None:
             file, learner = folder / "learner.safetensors", self._learner()
             learner.restore(_expect(file, _read(file), {k: v for k, v in learner.state().items() if k.endswith("master")}))

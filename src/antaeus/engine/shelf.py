@@ -49,10 +49,11 @@ class Shelf:
         lines = (json.dumps(key, ensure_ascii=False) + "\n" for key in self.keys)
         (folder / FOLDER / KEYS).write_text("".join(lines), encoding="utf-8")
 
-    def load(self, folder: Path | None) -> None:
-        """Take what `save` wrote there; nothing where it wrote nothing."""
+    def load(self, folder: Path | str) -> None:
+        """Take what `save` wrote there; nothing where it wrote nothing (a model's name on the hub is no folder)."""
         self.adapters, self.keys = None, ()
-        if folder is None or not (folder / FOLDER).is_dir():
+        folder = Path(folder)
+        if not (folder / FOLDER / KEYS).is_file():
             return
         from antaeus.engine.adapters import opened  # which stands on the engine, and the engine on this file
 

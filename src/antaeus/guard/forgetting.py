@@ -44,15 +44,15 @@ def remembered(
     return {name: right if name in new else known.get(name, right) for name, right in found.items()}
 
 
-def matrix(lines: Iterable[Mapping[str, Any]], refused: Sequence[str]) -> dict[str, Any]:
-    """The share of right answers to each passage's anchor questions in each version, from lines of attempts.jsonl (the base's look
-    at the anchors, and each one before a merge), and what it comes to.
+def matrix(lines: Iterable[Mapping[str, Any]], refused: Sequence[str], part: str = "") -> dict[str, Any]:
+    """The share of right answers to each passage's anchor questions in each version (or the mean of a part of their verdicts, such as
+    "f1"), from lines of attempts.jsonl: the base's look at the anchors, and each one before a merge. And what it comes to.
 
     Passages stand in the order in which they were studied first. "immediate": mean over passages in the version that studied them first,
     "retained": over the same in the last version that stayed, "base": in the base; the same for the first half of them. Passages of
     refused versions are no part of these means.
     """
-    names, studied, seen = _read(lines)
+    names, studied, seen = _read(lines, part)
     order = {name: i for i, name in enumerate(names)}
     versions = sorted(seen, key=lambda version: (version != "base", version))
     table = [[_share(seen[version].get(name, [])) for name in order] for version in versions]
@@ -72,7 +72,9 @@ def matrix(lines: Iterable[Mapping[str, Any]], refused: Sequence[str]) -> dict[s
     }  # fmt: skip
 
 
-def _read(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, list[str]], dict[str, dict[str, list[float]]]]:
+def _read(
+    lines: Iterable[Mapping[str, Any]], part: str
+) -> tuple[dict[str, str], dict[str, list[str]], dict[str, dict[str, list[float]]]]:
     """Practice passages by id with how they begin, those that each version studied, and the scores of each version by passage."""
     names: dict[str, str] = {}
     studied: dict[str, list[str]] = {}
@@ -83,7 +85,8 @@ def _read(lines: Iterable[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str,
             names.setdefault(task["id"], f"{task['passage']['title']}: {task['passage']['text'][:40]}")
             studied.setdefault(f"r{line['round']:03d}", []).append(task["id"])
         elif line["set"] == "merge" or (line["set"], line["version"]) == ("anchor", "base"):
-            score: float | None = line["attempts"][0]["verdict"]["score"]
+            verdict = line["attempts"][0]["verdict"]
+            score: float | None = verdict["parts"].get(part) if part else verdict["score"]
             if score is not None:
                 for tag in task["tags"]:
                     seen.setdefault(line["version"], {}).setdefault(tag, {})[task["id"]] = score

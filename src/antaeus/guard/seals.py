@@ -75,7 +75,8 @@ def _version(name: str) -> str:
         package = distribution(name)
     except PackageNotFoundError:
         return "absent"
-    files = [Path(str(file.locate())) for file in package.files or () if name in HASHED and file.suffix == ".py"]
+    held = (package.files or ()) if name in HASHED else ()  # a large package's list of files takes long to read
+    files = [Path(str(file.locate())) for file in held if file.suffix == ".py"]
     content = _hash(b"\0".join(file.read_bytes() if file.is_file() else b"gone" for file in sorted(files)))
     return f"{package.version} {content}" if files else package.version
 

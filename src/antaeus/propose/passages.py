@@ -54,7 +54,12 @@ class Row:
 def are_passages(path: str) -> bool:
     """Whether the file's first row is a passage."""
     row = first_record(path)
-    return isinstance(row, Mapping) and "context" in row and not {"prompt", "messages"} & row.keys()
+    if not isinstance(row, Mapping) or "context" not in row:
+        return False
+    return {"title", "questions"} <= row.keys() or not {
+        "prompt",
+        "messages",
+    } & row.keys()  # SEAL's records hold the prompt of their edits
 
 
 def read_passages(path: str | Path) -> list[Row]:

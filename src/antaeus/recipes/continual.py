@@ -1,26 +1,28 @@
 """Passages are read one after another, or many at once, and stay: self-edits are learned into the policy itself (rung 6).
 
 Paper: Self-Adapting Language Models, Zweiger et al. 2025, arXiv 2506.10943, sections 4.2 (continued pretraining) and 5 (catastrophic
-forgetting). Each round the policy writes `samples` self-edits of each of the next `prompts` passages; an adapter learns these and the
-passages, and is merged into the policy. What is measured is whether the policy answers questions about them without them: questions of
-a passage are dealt in turn to anchors and exam (and to practice, where edits are chosen by reward), and none is ever learned from.
+forgetting). Each round the policy writes `samples` self-edits of each of the next `prompts` passages, and adapters learn these and the
+passages. What is measured is whether the policy then answers questions about them without them: questions of a passage are dealt in turn
+to anchors and exam (and to practice, where edits are chosen by reward), and none is ever learned from.
 
-* One after another (`prompts=1`, the default) is the continual form. There merging loses what was merged before: by the authors' records
-  the first of 8 passages falls from 38 to 19 %, below the base's 33. `summary.json` has the matrix of it, "forgetting".
-* Many at once (`rounds=1 prompts=200 samples=5 cut=no batch=8 epochs=3`) is their continued pretraining on 200 passages.
+* `keep=store`, the default: adapters are kept beside the policy, one a passage. A question is answered by the adapter whose passage has
+  most of its rare words, by the policy itself where none has any (`solve/retrieval.py`). Nothing that was known before is touched.
+* `keep=merge`: the round's adapter is added to the policy's weights. That is the published form, and it loses what was merged before: by
+  the authors' records the first of 8 passages falls from 38 to 19 %, below the base's 33.
+* Many at once (`keep=merge rounds=1 prompts=200 samples=5 cut=no batch=8 epochs=3`) is their continued pretraining on 200 passages.
 
-Counter-measures, which may be combined:
+`summary.json` has the matrix of what was forgotten, by exact match ("forgetting") and by F1 ("forgetting_f1"). `edits` may be somebody
+else's, such as a stronger model's, instead of the policy's own. Further counter-measures, which may be combined:
 * `replay`: so many earlier passages are studied again each round, with edits that the present policy writes of them.
 * `penalty` (with `best`): an edit's reward is the share of its passage's practice questions that its adapter answers right, less
   `penalty` times what it loses on those of earlier passages.
 * `protect`: adapters are blind to the directions that hold this share of what their layers read in earlier passages (`engine/sparing.py`).
-* `keep=store`: adapters are not merged but kept beside the policy, one a passage. A question is answered by the adapter whose passage
-  has most of its rare words, by the policy itself where none has any (`solve/retrieval.py`).
 
-With each of them the guard holds every new version against what was known (`guard/forgetting.py`), and refuses one that harms it: the
+The guard holds every new version against what was known (`guard/forgetting.py`), and refuses one that harms it: the
 round's passages are then not learned, and the next round sets out from the version before.
 
-What differs: the authors merge in bfloat16 what a policy trained by `seal` wrote; take `--model runs/.../versions/...` for such a policy.
+What differs: the authors merge in bfloat16 what a policy trained by `seal` wrote; take `--model runs/.../versions/...` for such a policy,
+or for one that has read other passages before: a stored version brings its adapters along (`shelf/` in its folder).
 Passages are their own text and one document a line of each edit, not padded (see `seal`).
 
 Command: `antaeus run continual --tasks FILE` (rows of title, context and at least two questions; docs/architecture.md).
@@ -39,15 +41,16 @@ from antaeus.errors import UserError
 from antaeus.guard.forgetting import matrix
 from antaeus.learn.documents import course
 from antaeus.propose.dealing import of_passages
+from antaeus.propose.passages import given_edits
 from antaeus.recipes.base import Reference, knob, preset
 from antaeus.recipes.imitation import Imitation
 from antaeus.recipes.judging import judged
 from antaeus.recipes.round import Round
 from antaeus.recipes.study import about, refuse_long, to_read
 from antaeus.solve.retrieval import nearest
-from antaeus.solve.rollout import rollout, rollout_by
+from antaeus.solve.rollout import ask, rollout, rollout_by
 from antaeus.solve.templates import NAMES, filled, template
-from antaeus.types import Group, Lesson, Practice, Source, Task, TaskSet, Verdict
+from antaeus.types import Attempt, Group, Lesson, Practice, Source, Task, TaskSet, Verdict
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Continual(Imitation):
     title: ClassVar[str] = "passages read one after another stay in the policy, and forgetting is measured (arXiv 2506.10943)"
     rung: ClassVar[int] = 6
     source: ClassVar[Source] = Source.GROUND
+    throughout: ClassVar[bool] = True  # a base that has a shelf answers with it
     merges: ClassVar[bool] = True
     patient: ClassVar[bool] = True
     start: ClassVar[str] = "policy"
@@ -77,13 +81,14 @@ class Continual(Imitation):
     batch: int = knob(1, "documents a step", low=1)
     temperature: float = preset("temperature", 1.0, about="sampling temperature of self-edits")
     prompt: str = knob("implications", f"{', '.join(NAMES)}, or a text file with {{title}} and {{context}}")
+    edits: str = knob("", "file of passages with `completions`, edits that somebody else wrote, instead of the policy's own")
     edit_tokens: int = knob(512, "token limit of a self-edit", low=1)
     cut: str = knob("lines", "documents of a self-edit: its lines, or all of it is one", choices=("lines", "no"))
     best: int = knob(0, "edits of a passage that are studied, those with the highest rewards; 0 = all, unjudged", low=0)
     penalty: float = knob(0.0, "with best: weight of what an edit loses on earlier passages", low=0.0)
     replay: int = knob(0, "earlier passages that are studied again each round", low=0)
     protect: float = knob(0.0, "share of what layers read in earlier passages that adapters are blind to", low=0.0, high=1.0)
-    keep: str = knob("merge", "adapters are merged into the policy, or stored beside it", choices=("merge", "store"))
+    keep: str = knob("store", "adapters are stored beside the policy, or merged into it", choices=("store", "merge"))
 
     def __post_init__(self) -> None:
         if self.penalty and not self.best:
@@ -91,7 +96,7 @@ class Continual(Imitation):
 
     @property
     def sources(self) -> frozenset[Source]:
-        return frozenset({Source.GROUND if self.best else Source.SELF})
+        return frozenset({Source.GROUND if self.best else Source.PEER if self.edits else Source.SELF})
 
     @property
     def tuning(self) -> Tuning:
@@ -120,6 +125,10 @@ class Continual(Imitation):
         if engine.kind == "adapter":
             raise UserError("lora: continual trains adapters of its own; leave lora out")
         adapters = engine.adapters([[]], self.tuning)
+        if self.edits and (without := [t.id for t in tasks.practice if t.passage not in given_edits(self.edits)]):
+            raise UserError(
+                f"edits={self.edits}: it has no edit of {len(without)} passages that are to be read (first: {without[0]!r})"
+            )
         if self.keep == "merge":
             adapters.merge(0)  # an untrained adapter adds nothing, if it can be merged at all
         refuse_long(engine, tasks.practice, [template(self.prompt)], self.edit_tokens)
@@ -133,12 +142,13 @@ class Continual(Imitation):
         return [*round.tasks.practice[len(earlier) : len(earlier) + self.prompts], *again]
 
     def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
-        groups = super().solve(round, practice)
+        groups = self._given(round, practice) if self.edits else super().solve(round, practice)
         return [replace(g, attempts=tuple(replace(a, answer=a.text.strip()[:80] or None) for a in g.attempts)) for g in groups]
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         if not self.best:
-            return [[Verdict(1.0, Source.SELF, "studied as it is")] * len(group.attempts) for group in groups]
+            (source,) = self.sources
+            return [[Verdict(1.0, source, "studied as it is")] * len(group.attempts) for group in groups]
         return judged(round, groups, self._earlier(round), self.tuning, self.penalty)
 
     def learn(
@@ -166,7 +176,24 @@ class Continual(Imitation):
         return rollout_by(engine.shelved(), chosen, tasks, how, chat=engine.chat, seed=seed, read=read)
 
     def account(self, lines: Iterable[Mapping[str, Any]], refused: Sequence[str]) -> dict[str, Any]:
-        return {"forgetting": matrix(lines, refused)}
+        told = [line for line in lines if line["set"] in ("practice", "anchor", "merge")]
+        return {"forgetting": matrix(told, refused), "forgetting_f1": matrix(told, refused, "f1")}
+
+    def _given(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
+        """The first `samples` edits of each passage in the file, as attempts that the policy did not make."""
+        found, engine = given_edits(self.edits), round.engine
+        groups = []
+        for task in practice:
+            written = [(text, *engine.encode(ask(task, engine.chat), text)) for text in found[about(task)][: self.samples]]
+            blank = [Attempt(task.id, i, read, ids, text, "eos", (), ()) for i, (text, read, ids) in enumerate(written)]
+            scores = engine.score(blank, temperature=self.temperature)
+            groups.append(
+                Group(
+                    task,
+                    tuple(replace(a, logprobs=s.logprobs, entropies=s.entropies) for a, s in zip(blank, scores, strict=True)),
+                )
+            )
+        return groups
 
     def _earlier(self, round: Round) -> list[Practice]:
         return list(round.tasks.practice[: (round.number - 1) * self.prompts])
