@@ -243,6 +243,7 @@ def a_merge_that_harms_what_was_known_is_undone(folder, patch):
     """Everything is right until the first merge, nothing after it: no version may stay, and the policy is the base to the bit."""
     questions = [{"question": f"What is known of {i}?", "answer": "number"} for i in range(12)]
     rows = [{"title": f"T{n}", "context": f"Of number {n} nothing is known.", "questions": questions} for n in range(2)]
+    folder.mkdir(exist_ok=True)
     (folder / "passages.json").write_text(json.dumps(rows), encoding="utf-8")
     looks, left = iter([1.0]), []
 

@@ -26,7 +26,8 @@ or for one that has read other passages before: a stored version brings its adap
 Passages are their own text and one document a line of each edit, not padded (see `seal`).
 
 Command: `antaeus run continual --tasks FILE` (rows of title, context and at least two questions; docs/architecture.md).
-Expect: not measured yet.
+Expect: SmolLM2-135M-Instruct, 16 passages with given edits (`rounds=16 lr=1e-3 epochs=5 on_alarm=note`): of the first 8 passages stored
+adapters keep an F1 of 0.23, merged ones 0.11, where the base has 0.08; exact answers hardly any (docs/experiments.md, two CPU cores).
 """
 
 from __future__ import annotations

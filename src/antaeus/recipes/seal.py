@@ -23,7 +23,8 @@ What differs, and why:
 * `questions=own` where nobody has asked: the model writes questions while the passage is in view. Such rewards are its own opinion.
 
 Command: `antaeus run seal --tasks FILE` (rows of title, context and questions with answers; docs/architecture.md).
-Expect: not measured yet.
+Expect: not measured as a whole; one adapter of SmolLM2 that reads a passage with an edit of a 7B model's answers 20 % of its questions
+exactly, the base none (25 questions, docs/experiments.md).
 """
 
 from __future__ import annotations
