@@ -150,7 +150,7 @@ class Continual(Imitation):
         if not self.best:
             (source,) = self.sources
             return [[Verdict(1.0, source, "studied as it is")] * len(group.attempts) for group in groups]
-        return judged(round, groups, self._earlier(round), self.tuning, self.penalty)
+        return judged(round, groups, self._earlier(round), self.tuning, self.penalty, self.cut == "no")
 
     def learn(
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
@@ -187,13 +187,8 @@ class Continual(Imitation):
         for task in practice:
             written = [(text, *engine.encode(ask(task, engine.chat), text)) for text in found[about(task)][: self.samples]]
             blank = [Attempt(task.id, i, read, ids, text, "eos", (), ()) for i, (text, read, ids) in enumerate(written)]
-            scores = engine.score(blank, temperature=self.temperature)
-            groups.append(
-                Group(
-                    task,
-                    tuple(replace(a, logprobs=s.logprobs, entropies=s.entropies) for a, s in zip(blank, scores, strict=True)),
-                )
-            )
+            both = zip(blank, engine.score(blank, temperature=self.temperature), strict=True)
+            groups.append(Group(task, tuple(replace(a, logprobs=s.logprobs, entropies=s.entropies) for a, s in both)))
         return groups
 
     def _earlier(self, round: Round) -> list[Practice]:

@@ -19,17 +19,17 @@ Asked = list[tuple[Practice, Question]]
 
 
 def judged(
-    round: Round, groups: Sequence[Group], earlier: Sequence[Practice], how: Tuning, penalty: float
+    round: Round, groups: Sequence[Group], earlier: Sequence[Practice], how: Tuning, penalty: float, uncut: bool
 ) -> list[list[Verdict]]:
-    """A verdict on each edit: the share of its passage's practice questions that its adapter answers right, less `penalty` times how much
-    smaller the share of those about `earlier` passages is than the policy's own."""
+    """A verdict on each edit (read line by line, or `uncut`): the share of its passage's practice questions that its adapter answers right,
+    less `penalty` times how much smaller the share of those about `earlier` passages is than the policy's own."""
     before = Random(f"{round.draw}/earlier").sample(list(earlier), min(REMEMBERED, len(earlier))) if penalty else []
     old = [pair for task in before for pair in _asked(round, task)]
     jobs: list[tuple[Study, Asked]] = [(Study((), [task for task, _ in old], how), old)]
     for group in groups:
         own = _asked(round, group.task)
         asked = [task for task, _ in (*own, *old)]
-        jobs += [(Study(to_read(attempt, about(group.task)), asked, how), [*own, *old]) for attempt in group.attempts]
+        jobs += [(Study(to_read(attempt, about(group.task), uncut), asked, how), [*own, *old]) for attempt in group.attempts]
     done = study(
         round.engine, [each for each, _ in jobs], Sampling(1, MAX_TOKENS, 0.0, stop=("\n",)), seed=f"{round.draw}/answers"
     )
