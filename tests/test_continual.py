@@ -13,12 +13,14 @@ from test_seal import ROWS, row, write
 from antaeus import api
 from antaeus.errors import UserError
 from antaeus.guard import gate
+from antaeus.guard.service import ScoreService
 from antaeus.learn.documents import course
 from antaeus.propose.passages import opened
 from antaeus.propose.sets import load
 from antaeus.recipes.continual import Continual
 from antaeus.recipes.round import Round
 from antaeus.recipes.study import Studied, to_read
+from antaeus.solve.rollout import rollout_by
 from antaeus.types import Attempt, Group, Passage, Source, Verdict
 
 SMALL = {"rounds": 3, "edit_tokens": 16, "epochs": 2, "model": "tiny", "dtype": "float32", "anchor_every": 2}
@@ -117,6 +119,41 @@ def test_edits_of_somebody_else_are_studied_instead(tiny, file, tmp_path):
         replace(recipe, edits=str(few)).refuse(round.tasks, round.engine)
 
 
+def test_an_edit_that_the_model_cannot_read_is_not_studied_and_ends_no_run(tiny, file, tmp_path):
+    rows = [json.loads(x) for x in file.read_text().splitlines()]
+    long = "It rains. " * 2000
+    theirs = write(
+        tmp_path / "e.jsonl", [{**r, "completions": [f"short\n{long}" if i else "They say."]} for i, r in enumerate(rows)]
+    )
+    recipe, round = rounded(tiny, file, edits=str(theirs))
+    groups = recipe.solve(round, round.tasks.practice)
+    row = {
+        a.text[:5]: v
+        for g, row in zip(groups, recipe.verify(round, groups), strict=True)
+        for a, v in zip(g.attempts, row, strict=True)
+    }
+    assert row["They "].score == 1.0 and row["short"].score is None and "exceeds the model's context" in row["short"].why
+    lessons = recipe.learn(round, groups, recipe.verify(round, groups))
+    assert len({x.task.id for x in lessons}) == 1
+    assert {a.text for g in groups for a in g.attempts} == {"They say.", f"short\n{long}"}  # told whole, however much was scored
+
+
+def test_rewards_are_of_adapters_made_like_the_one_that_stays(tiny, file, monkeypatch):
+    from antaeus.recipes import judging
+
+    recipe, round = rounded(tiny, file, 2, best=1, samples=2, protect=0.9, cut="no")
+    asked = []
+
+    def said(engine, studies, how, *, seed, sparing, share):
+        asked.append((len(sparing), share, [s.documents for s in studies]))
+        return [Studied([[Attempt("t", 0, (), (), "rain", "stop", (), ())] for _ in s.questions]) for s in studies]
+
+    monkeypatch.setattr(judging, "study", said)
+    task = recipe.propose(round)[0]
+    recipe.verify(round, [edits(task, "a\nb")])
+    assert asked == [(2, 0.9, [(), (f"{task.passage.title}\na\nb", task.passage.whole)])]
+
+
 def test_an_edits_reward_is_what_it_teaches_less_what_it_loses(tiny, file, monkeypatch):
     from antaeus.recipes import judging
 
@@ -130,8 +167,13 @@ def test_an_edits_reward_is_what_it_teaches_less_what_it_loses(tiny, file, monke
         [0, 1, 1],
     ]  # of the policy, and of four adapters: own question, earlier ones
 
-    def said(engine, studies, how, *, seed):
-        assert len(studies) == 5 and not studies[0].documents and [len(s.questions) for s in studies] == [2, 3, 3, 3, 3]
+    def said(engine, studies, how, *, seed, sparing, share):
+        assert (
+            len(studies) == 5
+            and not sparing
+            and not studies[0].documents
+            and [len(s.questions) for s in studies] == [2, 3, 3, 3, 3]
+        )
         answers = [["rain" if mark else "snow" for mark in marks] for marks in right]
         return [Studied([[Attempt("t", 0, (), (), a, "stop", (), ())] for a in row], 9) for row in answers]
 
@@ -202,6 +244,43 @@ def test_a_later_run_brings_along_what_was_stored(tmp_path, file, monkeypatch):
     assert sat and all(theirs[line["task"]["id"]] == line["attempts"] for line in sat)
     later = next((tmp_path / "second" / "versions").glob("r001/shelf/keys.jsonl"))
     assert len(later.read_text(encoding="utf-8").splitlines()) == 4
+
+
+@pytest.mark.parametrize(("on_alarm", "refused"), [("note", []), ("stop", ["r001", "r002"])])
+def test_a_merge_that_harms_is_told_and_undone_unless_alarms_are_only_noted(tmp_path, monkeypatch, on_alarm, refused):
+    looks = iter([0.9])
+
+    def mark(self, groups):
+        f1 = next(looks, 0.1)
+        return [[Verdict(0.0, Source.GROUND, parts={"f1": f1})] for _ in groups]
+
+    monkeypatch.setattr(ScoreService, "mark", mark)
+    questions = [{"question": f"What is known of {i}?", "answer": "little"} for i in range(12)]
+    rows = [{"title": title, "context": f"Of {title} little is known.", "questions": questions} for title in ("Rivers", "Bees")]
+    two = write(tmp_path / "two.jsonl", rows)
+    given = {**SMALL, "rounds": 2, "keep": "merge", "on_alarm": on_alarm}
+    summary = api.run("continual", run_dir=tmp_path / "r", tasks=str(two), **given)
+    assert summary["forgetting"]["refused"] == refused and summary["anchor_best_round"] == (0 if refused else 2)
+    assert not [f for f in api.audit(tmp_path / "r") if f.severity == "fatal"]
+    told = [
+        a for e in lines(tmp_path / "r" / "events.jsonl") for a in e["alarms"] if a.startswith("what was known is harmed: of 6")
+    ]
+    assert len(told) == (len(refused) or 1) and "6 are answered worse than they were known and 0 better (mean -0.80" in told[0]
+
+
+def test_a_version_with_a_shelf_is_evaluated_with_it(tmp_path, file, monkeypatch):
+    monkeypatch.setattr("antaeus.guard.gate.tally", lambda rows, real=gate.tally: {**real(rows), "correct": next(better)})
+    better = iter(range(99))
+    first = run(tmp_path / "first", file, lr=1e-2, rounds=1)
+    version, asked = str(tmp_path / "first" / "versions" / f"r{first['anchor_best_round']:03d}"), []
+    monkeypatch.setattr(
+        "antaeus.solve.retrieval.rollout_by",
+        lambda _, who, tasks, *a, real=rollout_by, **k: asked.append(who) or real(_, who, tasks, *a, **k),
+    )
+    others = [str(write(tmp_path / f"{t}.jsonl", [row(t, 2)])) for t in ("Salt", "Wind")]
+    with warnings.catch_warnings(action="ignore"):
+        api.eval(version, others[0], dtype="float32", practice=others[0], anchor=others[1], exam=str(file))
+    assert asked and any(i == 0 for who in asked for i in who)
 
 
 def test_a_run_through_the_command_line_writes_the_matrix_into_its_page(tmp_path, file, cli):

@@ -36,7 +36,7 @@ def rows(*right: float | None) -> list[list[Verdict]]:
     return [[Verdict(score, Source.GROUND)] for score in right]
 
 
-def test_a_version_is_refused_that_loses_more_of_what_was_known_than_chance_takes() -> None:
+def test_a_version_is_refused_that_answers_what_was_known_worse_than_chance_does() -> None:
     groups = [asked("a", i) for i in range(6)] + [asked("b", i) for i in range(6)]
     known = remembered({}, groups, rows(*[1] * 5, 0, *[0] * 6), frozenset())
     assert sum(known.values()) == 5
@@ -44,10 +44,21 @@ def test_a_version_is_refused_that_loses_more_of_what_was_known_than_chance_take
     assert harm(known, groups, kept, frozenset("b")) == ""
     lost = rows(*[0] * 6, *[1] * 6)
     said = harm(known, groups, lost, frozenset("b"))
-    assert said == "of 5 questions that were known 5 are lost and 0 won (p = 0.031)"
+    about = "of 6 questions about other passages 5 are answered worse than they were known and 0 better"
+    assert said == f"{about} (mean -0.83, p = 0.031)"
     assert harm(known, groups, lost, frozenset("a")) == ""  # its own passage is what it studied: nothing to compare
     assert harm(known, groups, rows(*[0] * 4, 1, 0, *[0] * 6), frozenset("b")) == ""  # four may be chance
     assert harm(known, groups, rows(None, *[0] * 5, *[1] * 6), frozenset("b")) == ""  # a grader that failed loses nothing
+
+
+def test_answers_that_get_only_half_as_good_are_harm_too() -> None:
+    groups, half = [asked("a", i) for i in range(6)], [[Verdict(0.0, Source.GROUND, parts={"f1": f1})] for f1 in (0.5, 0.2)]
+    known = remembered({}, groups, [half[0]] * 6, frozenset())
+    assert set(known.values()) == {0.5}
+    assert "6 are answered worse than they were known and 0 better (mean -0.30, p = 0.016)" in harm(
+        known, groups, [half[1]] * 6, frozenset("b")
+    )
+    assert harm(known, groups, [half[0]] * 6, frozenset("b")) == "" == harm(known, groups, [half[1]] * 6, frozenset("a"))
 
 
 def test_small_losses_add_up_until_they_are_seen() -> None:

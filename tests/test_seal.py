@@ -297,7 +297,7 @@ def test_the_models_own_questions_and_judgement_are_marked_as_its_own(tiny, file
     assert recipe.sources == {Source.SELF} and all(v.score is not None for row in recipe.verify(round, groups) for v in row)
     judging = replace(recipe, questions="given", reward="judge")
     monkeypatch.setattr(inner, "yes_or_no", lambda text: Verdict(1.0, Source.SELF))
-    monkeypatch.setattr(inner, "extract", lambda text, how: "x")
+    monkeypatch.setattr("antaeus.recipes.marking.extract", lambda text, how: "x")
     rows = judging.verify(round, groups)
     assert {(v.score, v.source, v.parts["em"]) for row in rows for v in row} == {(1.0, Source.SELF, 0.0)}
     monkeypatch.setattr(inner, "yes_or_no", lambda text: Verdict(None, Source.SELF))

@@ -255,10 +255,10 @@ def a_merge_that_harms_what_was_known_is_undone(folder, patch):
     patch.setattr("antaeus.loop.conclude", lambda *given: left.append((engine_moved(given[2]), given[5].refused)) or {})
     api.run(
         "continual", run_dir=folder / "run", tasks=str(folder / "passages.json"), model="tiny", dtype="float32", rounds=2, edit_tokens=8,
-        epochs=1, on_alarm="note", anchor_every=9, keep="merge",
+        epochs=1, anchor_every=9, keep="merge",
     )  # fmt: skip
     assert left == [(False, ["r001", "r002"])]
-    assert all("questions that were known 6 are lost" in d["why"] for d in lines(folder / "run/decisions.jsonl"))
+    assert all("6 are answered worse than they were known" in d["why"] for d in lines(folder / "run/decisions.jsonl"))
 
 
 # --- other abilities, and a lineage

@@ -49,7 +49,9 @@ class RunConfig:
     lineage: str = knob("", "folder of a lineage: its runs share one error budget, see docs/guard.md")
     proposals: int = knob(50, "how many runs the lineage may judge in all", low=1)
     exams: int = knob(1, "on how many exams, one after another: fresh exam tasks begin the next, with a share of its own", low=1)
-    on_alarm: str = knob("stop", "what an alarm does", choices=("note", "stop", "rollback"))
+    on_alarm: str = knob(
+        "stop", "what follows an alarm; with note a merge that harms stays, too", choices=("note", "stop", "rollback")
+    )
     mitigation: str = knob(
         "lr", "after rolling back: " + "; ".join(f"{k} = {v}" for k, v in MITIGATIONS.items()), choices=tuple(MITIGATIONS)
     )

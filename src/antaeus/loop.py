@@ -62,7 +62,7 @@ def improve(
         fence.check(lessons)
         if number == 1:
             refuse_without_signal(method, groups, verdicts, lessons)
-        trained = merging.train(method, round, lessons, engine, sealed, run, state)
+        trained, harmed = merging.train(method, round, lessons, sealed, run, state, config.on_alarm)
 
         measured = measure(engine, sealed, state, number, *own(groups, verdicts, base))
         state.tokens_sampled += sum(a.cost for g in groups for a in g.attempts) + sum(v.spent for row in verdicts for v in row)
@@ -77,7 +77,7 @@ def improve(
         due = last or startled or number % config.anchor_every == 0  # whoever learns fast may ring too: labels tell
         anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None
         lr = None if method.merges else method.update(round).lr
-        log(run, watch, state, measured, trained, anchor, lr, list(ringing.values()))
+        log(run, watch, state, measured, trained, anchor, lr, [*harmed, *ringing.values()])
         if startled:
             steering.react(config, method, engine, sealed, run, state, ringing)
         if last or steering.stopped(config, state):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from antaeus.engine.base import Engine, Trained
+from antaeus.engine.base import Trained
 from antaeus.guard import forgetting
 from antaeus.recipes.base import Recipe
 from antaeus.recipes.round import Round
@@ -15,23 +15,24 @@ from antaeus.types import Decision, Lesson
 
 
 def train(
-    recipe: Recipe, round: Round, lessons: Sequence[Lesson], engine: Engine, sealed: Sealed, run: RunDir, state: State
-) -> list[Trained]:
+    recipe: Recipe, round: Round, lessons: Sequence[Lesson], sealed: Sealed, run: RunDir, state: State, on_alarm: str
+) -> tuple[list[Trained], list[str]]:
     """What the recipe trains on these lessons. One that merges is held against what was known, on the anchors: what harms that is undone,
-    and its version refused."""
+    and its version refused, unless alarms are only to be noted. Returns the updates, and what there is to say of harm."""
     if not lessons or recipe.control == "no-op":
-        return []
+        return [], []
     if not recipe.merges:
-        return recipe.train(round, lessons)
+        return recipe.train(round, lessons), []
     version, studied = version_id(round.number), frozenset(lesson.task.id for lesson in lessons)
-    with engine.trial() as trial:
+    with round.engine.trial() as trial:
         trained = recipe.train(round, lessons)
-        groups, rows = sealed.take(engine, sealed.tasks.anchor, recipe)
+        groups, rows = sealed.take(round.engine, sealed.tasks.anchor, recipe)
         record(run, round.number, "merge", version, groups, rows)
-        if not (why := forgetting.harm(state.known, groups, rows, studied)):
+        why = forgetting.harm(state.known, groups, rows, studied)
+        if stays := not why or on_alarm == "note":
             trial.keep()
             state.known = forgetting.remembered(state.known, groups, rows, studied)
-    if why:
+    if not stays:
         run.append("decisions.jsonl", Decision("roll back", state.policy, f"{version} is not merged: {why}"))
         state.refused.append(version)
-    return trained
+    return trained, [f"what was known is harmed: {why}"] if why else []

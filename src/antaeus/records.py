@@ -35,7 +35,7 @@ class State:
     parent: str = BASE  # the version that learning set out from, or was last rolled back to
     rollbacks: int = 0
     stopped: str = ""  # why learning ended before its last round: an alarm, or no progress
-    known: dict[str, bool] = field(default_factory=dict)  # anchors that were answered right, where that is not to be lost
+    known: dict[str, float] = field(default_factory=dict)  # how well anchors were answered, where that is not to be lost
     refused: list[str] = field(default_factory=list)  # versions that harmed what was known
     survey: dict[str, tuple[str | None, float]] = field(default_factory=dict)  # majority and its share by practice task
     registry: Registry = field(default_factory=Registry)
@@ -50,9 +50,9 @@ def keep(engine: Engine, run: RunDir, state: State, base: Path) -> None:
     """Save the policy as a version, with its fingerprint and the hash of its files; the base lies in its own folder."""
     name, round = state.policy, state.round
     state.registry.enter(engine, name)
-    parent, path = (state.parent, f"versions/{name}") if round else (None, None)
+    parent, path = (None, None) if name == BASE else (state.parent, f"versions/{name}")
     run.add_version(Version(name, parent, engine.kind, round, path, short(state.registry.versions[name])), engine.save)
-    state.hashes[name] = descent.weights_hash(run.version(name) if round else base)
+    state.hashes[name] = descent.weights_hash(base if name == BASE else run.version(name))
     run.append("versions/sha256.jsonl", {"id": name, "sha256": state.hashes[name]})
 
 

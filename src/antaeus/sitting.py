@@ -17,7 +17,7 @@ from antaeus.guard.lineage import Lineage, Proposal
 from antaeus.guard.service import ScoreService
 from antaeus.recipes.base import Recipe
 from antaeus.records import State, Watch, keep, record, round_s
-from antaeus.solve.rollout import rollout
+from antaeus.solve.retrieval import answered
 from antaeus.store.run import RunDir
 from antaeus.types import Anchor, Decision, Exam, Group, TaskSet, Verdict, to_json
 
@@ -71,7 +71,7 @@ class Sealed:
     def take(self, engine: Engine, which: Sequence[Anchor | Exam], by: Recipe | None = None) -> tuple[list[Group], Rows]:
         """Attempts at sealed tasks, one greedy or `tries` sampled each (`by` a recipe, in its way), and ground truth's verdicts on them.
         Every version draws with the same random numbers, so that versions that hardly differ are hardly told apart by chance."""
-        groups = (by.answer if by else rollout)(engine, which, self.sampling, seed="sitting", read=self.tasks.extract)
+        groups = (by.answer if by else answered)(engine, which, self.sampling, seed="sitting", read=self.tasks.extract)
         return groups, self.service.mark(groups)
 
 
@@ -101,8 +101,10 @@ def look_at_anchors(recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir,
         state.known = forgetting.remembered({}, groups, rows, frozenset())
     result = gate.tally(rows)
     if result["correct"] >= state.best_correct:
-        state.best, state.best_round, state.best_correct = name, state.round, result["correct"]
-        keep(engine, run, state, sealed.custody.base)
+        state.best_correct = result["correct"]
+        if name not in state.hashes:  # else it is looked at again, since those after it were refused
+            state.best, state.best_round = name, state.round
+            keep(engine, run, state, sealed.custody.base)
     return result
 
 

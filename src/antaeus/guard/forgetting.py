@@ -1,8 +1,9 @@
 """What was known is not to be lost: versions that study one text after another are held against what was known before.
 
-A question about a passage is *known* where the version that had just studied the passage answered it right, or, as long as nobody has
-studied it, the base. A version is refused where it loses significantly more known questions about other passages than it wins: slow
-losses add up until they are seen, however little each step loses. The matrix of versions by passages shows what became of each.
+How well a question about a passage was *known* is how well the version answered it that had just studied the passage, or, as long as
+nobody has studied it, the base: by F1 where the grader tells that, since an answer half as good is a loss too, else right or wrong. A
+version is refused where it answers questions about other passages significantly worse than they were known: slow losses add up until they
+are seen, however little each step loses. The matrix of versions by passages shows what became of each.
 """
 
 from __future__ import annotations
@@ -18,30 +19,32 @@ LEVEL = 0.05  # one-sided, of a single look: so many harmless versions may be re
 Row = list[float | None]
 
 
-def harm(known: Mapping[str, bool], groups: Sequence[Group], rows: Sequence[Sequence[Verdict]], studied: frozenset[str]) -> str:
+def harm(known: Mapping[str, float], groups: Sequence[Group], rows: Sequence[Sequence[Verdict]], studied: frozenset[str]) -> str:
     """Why a version may not stay that has studied the passages with these ids: empty where nothing speaks against it. `groups` and `rows`
     are its answers to the questions, whose tags name their passage, and ground truth's verdicts."""
-    pairs = [
-        (known[group.task.id], row[0].score == 1.0)
+    lost = [
+        known[group.task.id] - worth(row[0])
         for group, row in zip(groups, rows, strict=True)
         if row[0].score is not None and not studied & set(group.task.tags)
     ]
-    lost, won = (sum(before is side and now is not side for before, now in pairs) for side in (True, False))
-    p = stats.sign_flip([float(before) - float(now) for before, now in pairs]) if lost > won else 1.0
-    return (
-        f"of {sum(k for k, _ in pairs)} questions that were known {lost} are lost and {won} won (p = {p:.2g})"
-        if p <= LEVEL
-        else ""
-    )
+    p = stats.sign_flip(lost) if sum(lost) > 0 else 1.0
+    worse, better = sum(x > 0 for x in lost), sum(x < 0 for x in lost)
+    found = f"of {len(lost)} questions about other passages {worse} are answered worse than they were known and {better} better"
+    return f"{found} (mean {-fmean(lost):+.2f}, p = {p:.2g})" if p <= LEVEL else ""
+
+
+def worth(verdict: Verdict) -> float:
+    """How well a question was answered, 0 to 1."""
+    return verdict.parts.get("f1", verdict.score or 0.0)
 
 
 def remembered(
-    known: Mapping[str, bool], groups: Sequence[Group], rows: Sequence[Sequence[Verdict]], studied: frozenset[str]
-) -> dict[str, bool]:
-    """What is known after a version that stays: of the passages that it has studied what it answered right, of others what was known."""
-    found = {group.task.id: row[0].score == 1.0 for group, row in zip(groups, rows, strict=True)}
+    known: Mapping[str, float], groups: Sequence[Group], rows: Sequence[Sequence[Verdict]], studied: frozenset[str]
+) -> dict[str, float]:
+    """What is known after a version that stays: of passages that it has studied as it answers now, of others as they were known."""
+    found = {group.task.id: worth(row[0]) for group, row in zip(groups, rows, strict=True)}
     new = {group.task.id for group in groups if studied & set(group.task.tags)}
-    return {name: right if name in new else known.get(name, right) for name, right in found.items()}
+    return {name: now if name in new else known.get(name, now) for name, now in found.items()}
 
 
 def matrix(lines: Iterable[Mapping[str, Any]], refused: Sequence[str], part: str = "") -> dict[str, Any]:

@@ -65,7 +65,7 @@ def exam(record: Record) -> Iterator[Finding]:
 
 
 def _anchors(record: Record) -> Iterator[Finding]:
-    best, most = 0, -1
+    best, most, kept = 0, -1, set()
     for event in record.events:
         if event["anchor"] is None:
             continue
@@ -77,7 +77,9 @@ def _anchors(record: Record) -> Iterator[Finding]:
                 RULE, "fatal", f"{what}{event['anchor']['correct']} of {event['anchor']['n']} by events.jsonl", "attempts.jsonl"
             )
         if count["correct"] >= most:
-            best, most = event["round"], count["correct"]
+            most, version = count["correct"], lines[0]["version"] if lines else None
+            best = best if version in kept else event["round"]  # looked at again, since those after it were refused
+            kept.add(version)
     if best != record.summary["anchor_best_round"]:
         what = f"by the anchors round {best} was best, by the summary round {record.summary['anchor_best_round']}"
         yield Finding("decision", "fatal", what, "summary.json")

@@ -13,6 +13,7 @@ from antaeus.learn.advantages import ADVANTAGES
 from antaeus.learn.policy_gradient import lessons
 from antaeus.propose.batch import batch
 from antaeus.recipes.round import Round
+from antaeus.solve.retrieval import answered
 from antaeus.solve.rollout import rollout
 from antaeus.types import Group, Lesson, Practice, Source, Task, TaskSet, Verdict
 from antaeus.verify.controls import CONTROLS
@@ -113,7 +114,7 @@ class Recipe:
 
     def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
         """Attempts at sealed tasks, `how.n` each, at anchors and exam; in the recipe's own way with `inference` or `throughout`."""
-        return rollout(engine, tasks, how, seed=seed, read=read)
+        return answered(engine, tasks, how, seed=seed, read=read)
 
     def baselines(
         self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str

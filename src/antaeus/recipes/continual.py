@@ -48,8 +48,7 @@ from antaeus.recipes.imitation import Imitation
 from antaeus.recipes.judging import judged
 from antaeus.recipes.round import Round
 from antaeus.recipes.study import about, refuse_long, to_read
-from antaeus.solve.retrieval import nearest
-from antaeus.solve.rollout import ask, rollout, rollout_by
+from antaeus.solve.given import attempted
 from antaeus.solve.templates import NAMES, filled, template
 from antaeus.types import Attempt, Group, Lesson, Practice, Source, Task, TaskSet, Verdict
 
@@ -62,7 +61,6 @@ class Continual(Imitation):
     title: ClassVar[str] = "passages read one after another stay in the policy, and forgetting is measured (arXiv 2506.10943)"
     rung: ClassVar[int] = 6
     source: ClassVar[Source] = Source.GROUND
-    throughout: ClassVar[bool] = True  # a base that has a shelf answers with it
     merges: ClassVar[bool] = True
     patient: ClassVar[bool] = True
     start: ClassVar[str] = "policy"
@@ -143,14 +141,16 @@ class Continual(Imitation):
         return [*round.tasks.practice[len(earlier) : len(earlier) + self.prompts], *again]
 
     def solve(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
-        groups = self._given(round, practice) if self.edits else super().solve(round, practice)
+        given = given_edits(self.edits) if self.edits else {}
+        texts = [given[about(task)][: self.samples] for task in practice] if given else []
+        groups = attempted(round.engine, practice, texts, self.temperature) if given else super().solve(round, practice)
         return [replace(g, attempts=tuple(replace(a, answer=a.text.strip()[:80] or None) for a in g.attempts)) for g in groups]
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         if not self.best:
-            (source,) = self.sources
-            return [[Verdict(1.0, source, "studied as it is")] * len(group.attempts) for group in groups]
-        return judged(round, groups, self._earlier(round), self.tuning, self.penalty, self.cut == "no")
+            return [[self._verdict(round.engine, group.task, a) for a in group.attempts] for group in groups]
+        asked, uncut = self._earlier(round) if self.penalty else [], self.cut == "no"
+        return judged(round, groups, asked, self.tuning, self.penalty, uncut, **self._sparing(round))
 
     def learn(
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
@@ -159,10 +159,9 @@ class Continual(Imitation):
 
     def train(self, round: Round, lessons: Sequence[Lesson]) -> list[Trained]:
         engine, how = round.engine, replace(self.tuning, seed=round.number)
-        read = [x for task in self._earlier(round) for x in course(engine, task, [about(task).whole])] if self.protect else []
         tasks = list(dict.fromkeys(lesson.task for lesson in lessons))
         courses = [[x for x in lessons if x.task == task] for task in tasks] if self.keep == "store" else [list(lessons)]
-        adapters = engine.adapters(courses, how, sparing=read, share=self.protect)
+        adapters = engine.adapters(courses, how, **self._sparing(round))
         if self.keep == "merge":
             adapters.merge(0)
         else:
@@ -170,29 +169,26 @@ class Continual(Imitation):
                 adapters.shelve(i, about(task).whole)
         return [Trained(c.losses[-1], c.grad_norms[-1], 0.0, 0.0, c.tokens) for c in adapters.courses]
 
-    def answer(self, engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
-        if not engine.shelf:
-            return rollout(engine, tasks, how, seed=seed, read=read)
-        chosen = nearest([str(task.prompt) for task in tasks], engine.shelf)
-        return rollout_by(engine.shelved(), chosen, tasks, how, chat=engine.chat, seed=seed, read=read)
-
     def account(self, lines: Iterable[Mapping[str, Any]], refused: Sequence[str]) -> dict[str, Any]:
         told = [line for line in lines if line["set"] in ("practice", "anchor", "merge")]
         return {"forgetting": matrix(told, refused), "forgetting_f1": matrix(told, refused, "f1")}
 
-    def _given(self, round: Round, practice: Sequence[Practice]) -> list[Group]:
-        """The first `samples` edits of each passage in the file, as attempts that the policy did not make."""
-        found, engine = given_edits(self.edits), round.engine
-        groups = []
-        for task in practice:
-            written = [(text, *engine.encode(ask(task, engine.chat), text)) for text in found[about(task)][: self.samples]]
-            blank = [Attempt(task.id, i, read, ids, text, "eos", (), ()) for i, (text, read, ids) in enumerate(written)]
-            both = zip(blank, engine.score(blank, temperature=self.temperature), strict=True)
-            groups.append(Group(task, tuple(replace(a, logprobs=s.logprobs, entropies=s.entropies) for a, s in both)))
-        return groups
-
     def _earlier(self, round: Round) -> list[Practice]:
         return list(round.tasks.practice[: (round.number - 1) * self.prompts])
+
+    def _sparing(self, round: Round) -> dict[str, Any]:
+        """What adapters are blind to."""
+        earlier = self._earlier(round) if self.protect else []
+        return {"sparing": [x for t in earlier for x in course(round.engine, t, [about(t).whole])], "share": self.protect}
+
+    def _verdict(self, engine: Engine, task: Task, edit: Attempt) -> Verdict:
+        """Of an edit that is studied as it is: none, where the model cannot read it."""
+        (source,) = self.sources
+        try:
+            course(engine, task, to_read(edit, about(task), self.cut == "no"))
+        except UserError as err:
+            return Verdict(None, source, str(err))
+        return Verdict(1.0, source, "studied as it is")
 
     def _course(self, engine: Engine, group: Group, verdicts: Sequence[Verdict]) -> list[Lesson]:
         """Documents of the edits that are studied, and the passage itself; nothing of a passage without such an edit."""

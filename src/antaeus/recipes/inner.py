@@ -8,16 +8,15 @@ from statistics import fmean
 
 import numpy as np
 
-from antaeus.answers import extract
 from antaeus.engine.base import Sampling, Tuning
 from antaeus.propose.own_questions import own_questions
-from antaeus.propose.passages import MAX_TOKENS, Question, opened, question_task
+from antaeus.propose.passages import Question, opened
+from antaeus.recipes.marking import ANSWERING, marked, questions, said
 from antaeus.recipes.round import Round
 from antaeus.recipes.study import Studied, Study, about, asking, study, to_read
 from antaeus.solve.rollout import ask, rollout
 from antaeus.solve.templates import template
-from antaeus.types import Attempt, Group, Practice, Source, Verdict
-from antaeus.verify.ground import graded
+from antaeus.types import Attempt, Group, Source, Verdict
 from antaeus.verify.spread import components, seeds_wanted
 from antaeus.verify.yes_no import same_answer, yes_or_no
 
@@ -51,7 +50,7 @@ class Inner:
         if not seeds:
             more = self._tried(round, groups, asked, range(PILOT, _wanted(marks, affordable)))
             marks = [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(marks, more, strict=True)]
-        plain = [[Study((), self._tasks(g, q), self.how)] if q else [] for g, q in zip(groups, asked, strict=True)]
+        plain = [[Study((), questions(g.task, q), self.how)] if q else [] for g, q in zip(groups, asked, strict=True)]
         studied = iter(self._graded(round, [s for row in plain for s in row], [q for q in asked if q]))
         base = [next(studied) if q else None for q in asked]
         rows = zip(groups, marks, base, wrote, strict=True)
@@ -68,43 +67,35 @@ class Inner:
         drawn = round.engine.sample(asked, Sampling(1, self.edit_tokens, 0.0), seed=f"{round.draw}/questions")
         return [own_questions(row[0].text, p) for row, p in zip(drawn, passages, strict=True)], [len(row[0].ids) for row in drawn]
 
-    def _tasks(self, group: Group, asked: Sequence[Question]) -> list[Practice]:
-        return [question_task(Practice, f"{group.task.id}/{i}", about(group.task), q.text) for i, q in enumerate(asked)]
-
     def _tried(self, round: Round, groups: Sequence[Group], asked: Sequence[list[Question]], seeds: range) -> Marks:
         """What each edit is worth under each seed; nothing of an edit without documents, or of a passage without questions."""
         jobs: list[tuple[Study, list[Question], list[Verdict]]] = []
         marks: Marks = [[[] for _ in group.attempts] for group in groups]
-        for group, questions, row in zip(groups, asked, marks, strict=True):
+        for group, own, row in zip(groups, asked, marks, strict=True):
             for attempt, of in zip(group.attempts, row, strict=True):
                 texts = to_read(attempt, about(group.task))
-                if questions and len(texts) > 1:
-                    tasks = self._tasks(group, questions)
-                    jobs += [(Study(texts, tasks, replace(self.how, seed=seed)), questions, of) for seed in seeds]
+                if own and len(texts) > 1:
+                    tasks = questions(group.task, own)
+                    jobs += [(Study(texts, tasks, replace(self.how, seed=seed)), own, of) for seed in seeds]
         for (_, _, of), verdict in zip(jobs, self._graded(round, [s for s, _, _ in jobs], [q for _, q, _ in jobs]), strict=True):
             of.append(verdict)
         return marks
 
     def _graded(self, round: Round, studies: Sequence[Study], asked: Sequence[list[Question]]) -> list[Verdict]:
         """The mean worth of each study's answers."""
-        how = Sampling(1, MAX_TOKENS, 0.0, stop=("\n",))
-        done = study(round.engine, studies, how, seed=f"{round.draw}/answers")
-        said = [[extract(row[0].text, "line") for row in each.answers] for each in done]
-        exact = [
-            [graded("span", "\n".join(q.answers), a) for q, a in zip(questions, row, strict=True)]
-            for questions, row in zip(asked, said, strict=True)
-        ]
-        worth = exact if self.reward != "judge" else self._judged(round, asked, said)
+        done = study(round.engine, studies, ANSWERING, seed=f"{round.draw}/answers")
+        exact = [marked(each, of) for each, of in zip(done, asked, strict=True)]
+        worth = exact if self.reward != "judge" else self._judged(round, asked, [said(each) for each in done])
         return [self._mean(*each) for each in zip(done, exact, worth, strict=True)]
 
-    def _judged(self, round: Round, asked: Sequence[list[Question]], said: Sequence[list[str | None]]) -> list[list[Verdict]]:
+    def _judged(self, round: Round, asked: Sequence[list[Question]], answers: Sequence[list[str | None]]) -> list[list[Verdict]]:
         """The model's own judgement of answers beside those accepted."""
-        pairs = [(q, a) for questions, row in zip(asked, said, strict=True) for q, a in zip(questions, row, strict=True)]
+        pairs = [(q, a) for of, row in zip(asked, answers, strict=True) for q, a in zip(of, row, strict=True)]
         tasks = [same_answer(f"judge {i}", q.text, q.answers[0], a) for i, (q, a) in enumerate(pairs) if a is not None]
         found = rollout(round.engine, tasks, JUDGED, seed=f"{round.draw}/judge", read="line") if tasks else []
         verdicts = (replace(yes_or_no(a.text), spent=len(a.ids)) for g in found for a in g.attempts)
         flat = iter([next(verdicts) if a is not None else Verdict(0.0, Source.SELF) for _, a in pairs])
-        return [[next(flat) for _ in row] for row in said]
+        return [[next(flat) for _ in row] for row in answers]
 
     def _mean(self, done: Studied, exact: Sequence[Verdict], worth: Sequence[Verdict]) -> Verdict:
         parts = {"em": fmean(v.score or 0.0 for v in exact), "f1": fmean(v.parts["f1"] for v in exact)}

@@ -39,14 +39,21 @@ class Studied:
     failed: str = ""
 
 
-def study(engine: Engine, studies: Sequence[Study], how: Sampling, *, seed: str) -> list[Studied]:
-    """`how.n` attempts at each question of each study. One that fails has its reason, and harms none of the others."""
-    return [done for i in range(0, len(studies), TOGETHER) for done in _together(engine, studies[i : i + TOGETHER], how, seed)]
+def study(
+    engine: Engine, studies: Sequence[Study], how: Sampling, *, seed: str, sparing: Sequence[Lesson] = (), share: float = 0.0
+) -> list[Studied]:
+    """`how.n` attempts at each question of each study. One that fails has its reason, and harms none of the others. `sparing` and `share`:
+    see `Engine.adapters`."""
+    parts = [studies[i : i + TOGETHER] for i in range(0, len(studies), TOGETHER)]
+    return [done for part in parts for done in _together(engine, part, how, seed, sparing, share)]
 
 
-def _together(engine: Engine, studies: Sequence[Study], how: Sampling, seed: str) -> list[Studied]:
+def _together(
+    engine: Engine, studies: Sequence[Study], how: Sampling, seed: str, sparing: Sequence[Lesson], share: float
+) -> list[Studied]:
     read = [_read(engine, each) for each in studies]
-    adapters = engine.adapters([lessons for lessons, _ in read], [each.how for each in studies])
+    courses = [lessons for lessons, _ in read]
+    adapters = engine.adapters(courses, [each.how for each in studies], sparing=sparing, share=share)
     asked = [
         (i if lessons else None, q.id, ask(q, engine.chat))
         for i, (each, (lessons, _)) in enumerate(zip(studies, read, strict=True)) for q in each.questions

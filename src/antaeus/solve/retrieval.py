@@ -1,4 +1,7 @@
-"""Which of many texts a question is about: by the words that both have, rare ones above all (inverse document frequency)."""
+"""Answering by all that a policy is: a question goes to the adapter kept beside the policy whose text it is about, if there is one.
+
+Which text that is, words tell that both have, rare ones above all (inverse document frequency).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,18 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from antaeus.engine.base import Engine, Sampling
 from antaeus.overlap import tokens
+from antaeus.solve.rollout import rollout, rollout_by
+from antaeus.types import Group, Task
+
+
+def answered(engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str, read: str) -> list[Group]:
+    """`rollout`, but for tasks that are about a text of the engine's shelf: these its adapter attempts."""
+    if not engine.shelf:
+        return rollout(engine, tasks, how, seed=seed, read=read)
+    chosen = nearest([str(task.prompt) for task in tasks], engine.shelf)
+    return rollout_by(engine.shelved(), chosen, tasks, how, chat=engine.chat, seed=seed, read=read)
 
 
 def nearest(questions: Sequence[str], texts: Sequence[str]) -> list[int | None]:
