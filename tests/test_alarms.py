@@ -98,6 +98,11 @@ def test_few_prompts_may_share_their_answer():
     assert alarms.ringing([quiet(same_answer=1.0)] * 5, 3) == {}
 
 
+def test_a_single_attempt_a_round_that_is_cut_says_nothing():
+    late = [quiet()] * 3 + [quiet(truncated=1.0, no_answer=1.0)] * 3
+    assert alarms.ringing(late, 1, attempts=1) == {} and set(alarms.ringing(late, 1, attempts=4)) == {"truncated", "no answer"}
+
+
 # --- mitigation
 
 

@@ -18,7 +18,7 @@ SLOW = HEAVY | {"datasets", "math_verify", "sympy", "reasoning_gym", "matplotlib
 HEAVY_ROOMS = {"engine", "bench", "adopt"}  # the bench measures the engine from outside; adopt stands in others' trainers
 STAGES = ("propose", "solve", "verify", "learn", "guard")
 FLOORS = [
-    ("types", "errors"),
+    ("types", "errors", "asking"),
     ("answers", "stats", "noise", "overlap", "gym", "arithmetic", "grids", "vectors"),
     ("paraphrase", "moves"),
     ("engine",),

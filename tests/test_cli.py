@@ -77,7 +77,19 @@ def test_rlvr_needs_answers(refused, tmp_path):
     refused("rlvr", "--model", "tiny", *files, says=["rlvr learns from sealed answers", "40 of 40"])
 
 
-def test_prompts_longer_than_the_context(refused):
+def test_prompts_longer_than_the_context(refused, tmp_path):
+    rows = [{"prompt": f"Say {'1' * (600 if i == 3 else 1)} after {i}:", "answer": "9"} for i in range(9)]
+    long = jsonl(tmp_path / "long.jsonl", rows)
+    refused(
+        "ttrl",
+        "--model",
+        "tiny",
+        "--tasks",
+        "add2",
+        "--exam",
+        long,
+        says=["exam task", "an answer of 8 tokens exceed the model's"],
+    )
     refused("ttrl", "--model", "tiny", "max_tokens=600", says=["exceed the model's context of 512", "lower max_tokens"])
 
 

@@ -58,6 +58,11 @@ def test_what_cannot_be_dealt_is_said(tmp_path, file):
         recipe.prepare(load("add2", seed=0))
     with pytest.raises(UserError, match="nothing is chosen by reward with best=0"):
         Continual(penalty=1.0)
+    for given in ({"curriculum": "agreement"}, {"on_alarm": "rollback", "mitigation": "curriculum"}):
+        with pytest.raises(UserError, match="continual writes texts, not answers"):
+            api.run("continual", run_dir=tmp_path / "r", tasks=str(file), **given, **SMALL)
+    with pytest.raises(UserError, match="labels=fixed: recipe rlvr has no votes"):
+        api.run("rlvr", run_dir=tmp_path / "r", tasks="add2", labels="fixed", model="tiny")
     with warnings.catch_warnings(action="ignore"), pytest.raises(UserError, match="leave lora out"):
         api.run("continual", run_dir=tmp_path / "r", tasks=str(file), lora=4, **SMALL)
     with pytest.raises(UserError, match="leave lora and part out"):
@@ -188,7 +193,7 @@ def test_an_edits_reward_is_what_it_teaches_less_what_it_loses(tiny, file, monke
 
 def run(folder, file, **given):
     with warnings.catch_warnings(action="ignore"):
-        return api.run("continual", run_dir=folder, tasks=str(file), on_alarm="note", **{**SMALL, **given})
+        return api.run("continual", run_dir=folder, tasks=str(file), **{"on_alarm": "note", **SMALL, **given})
 
 
 @pytest.mark.parametrize(
@@ -243,7 +248,7 @@ def test_a_later_run_brings_along_what_was_stored(tmp_path, file, monkeypatch):
     }
     assert sat and all(theirs[line["task"]["id"]] == line["attempts"] for line in sat)
     later = next((tmp_path / "second" / "versions").glob("r001/shelf/keys.jsonl"))
-    assert len(later.read_text(encoding="utf-8").splitlines()) == 4
+    assert len(later.read_text(encoding="utf-8").splitlines()) == 3  # one of the three was read again
 
 
 @pytest.mark.parametrize(("on_alarm", "refused"), [("note", []), ("stop", ["r001", "r002"])])
@@ -266,6 +271,41 @@ def test_a_merge_that_harms_is_told_and_undone_unless_alarms_are_only_noted(tmp_
         a for e in lines(tmp_path / "r" / "events.jsonl") for a in e["alarms"] if a.startswith("what was known is harmed: of 6")
     ]
     assert len(told) == (len(refused) or 1) and "6 are answered worse than they were known and 0 better (mean -0.80" in told[0]
+
+
+def test_the_best_version_may_be_looked_at_after_a_later_one_was_refused(tmp_path, file, monkeypatch):
+    """The second of two passages is refused; the anchors are looked at after it, with the first one's version at work."""
+    monkeypatch.setattr("antaeus.guard.forgetting.harm", lambda *_: next(why))
+    monkeypatch.setattr(
+        "antaeus.guard.gate.tally", lambda rows, real=gate.tally: real([[Verdict(1.0, Source.GROUND)] for _ in rows])
+    )
+    why = iter(["", "made up"])
+    summary = run(tmp_path / "r", file, keep="merge", rounds=2, on_alarm="rollback", anchor_every=2)
+    assert (summary["anchor_best_round"], summary["forgetting"]["refused"]) == (1, ["r002"])
+    assert {v["id"]: v["round"] for v in lines(tmp_path / "r/versions/lineage.jsonl")} == {"base": 0, "r001": 1}
+
+
+def test_what_was_known_goes_back_with_the_policy(tmp_path, file, monkeypatch):
+    """An alarm after the first of three passages takes the policy back to the base; what the version left behind knew is not missed."""
+    from antaeus import loop
+
+    rang = iter([{"made up": "made up"}])
+    monkeypatch.setattr(loop.alarms, "ringing", lambda *_, **__: next(rang, {}))
+    seen = []
+    harm = loop.merging.forgetting.harm
+    monkeypatch.setattr(loop.merging.forgetting, "harm", lambda known, *rest: seen.append(dict(known)) or harm(known, *rest))
+    counts = iter([9, 0, 0, 0])
+    monkeypatch.setattr("antaeus.guard.gate.tally", lambda rows, real=gate.tally: {**real(rows), "correct": next(counts, 0)})
+    f1s = iter([0.2, 0.7, 0.7])
+
+    def mark(self, groups):
+        f1 = next(f1s, 0.2)
+        return [[Verdict(0.0, Source.GROUND, parts={"f1": f1})] for _ in groups]
+
+    monkeypatch.setattr(ScoreService, "mark", mark)
+    summary = run(tmp_path / "r", file, keep="merge", on_alarm="rollback", anchor_every=9)
+    assert [set(known.values()) for known in seen[:2]] == [{0.2}, {0.2}]
+    assert summary["rollbacks"] == 1 and summary["forgetting"]["refused"][0] == "r001"
 
 
 def test_a_version_with_a_shelf_is_evaluated_with_it(tmp_path, file, monkeypatch):

@@ -11,6 +11,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from test_adapters import Adapters, Plan, examples, folders, opened, plain, text  # noqa: F401  (folders is a fixture)
 
+from antaeus.asking import asked as asked_in
+from antaeus.asking import put
 from antaeus.engine.base import Sampling, Tuning, Update
 from antaeus.engine.local import LocalEngine
 from antaeus.engine.sparing import directions, leading, spare
@@ -187,11 +189,30 @@ def test_adapters_are_blind_to_what_they_spare(folders: dict[str, Path]) -> None
 
 # stored
 
+KEYS = ("passage 0\nof é", "passage\u20281\x85of it")  # some of what Python takes for line ends
+
+
+def test_a_text_that_is_read_again_has_one_adapter(folders: dict[str, Path]) -> None:  # noqa: F811
+    engine, first, again = opened(folders["llama"]), text(7, 30), text(9, 25)
+    for ids, key in ((first, "a"), (first, "b"), (again, "a")):
+        learned(engine, ids).shelve(0, key)
+    assert list(engine.shelf) == ["a", "b"]
+    known = [scored(engine.shelved(), again, i) for i in range(2)]  # type: ignore[arg-type]
+    assert known[0] > known[1] + 5
+
+
+def test_no_adapter_is_trained_beside_a_shelf(folders: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
+    engine = opened(folders["llama"])
+    Adapters(engine, 1, rank=2).shelve(0, "a")
+    engine.save(tmp_path / "v")
+    with pytest.raises(UserError, match="adapters on a shelf.*leave lora out"):
+        LocalEngine(str(tmp_path / "v"), device="cpu", dtype="float32", lora=4)
+
 
 def test_a_shelf_is_saved_as_peft_folders_and_loaded_with_its_version(folders: dict[str, Path], tmp_path: Path) -> None:  # noqa: F811
     engine, texts = opened(folders["llama"]), [text(7, 30), text(9, 25)]
     for i, ids in enumerate(texts):
-        learned(engine, ids).shelve(0, f"passage {i}\nof é")
+        learned(engine, ids).shelve(0, KEYS[i])
     under = [scored(engine.shelved(), ids, i) for i, ids in enumerate(texts)]  # type: ignore[arg-type]
     for resumable in (False, True):
         engine.save(tmp_path / "v", resumable=resumable)
@@ -200,7 +221,7 @@ def test_a_shelf_is_saved_as_peft_folders_and_loaded_with_its_version(folders: d
             other.shelved()
         assert resumable or list(opened(tmp_path / "v").shelf) == list(engine.shelf)
         other.load(tmp_path / "v", resumable=resumable)
-        assert list(other.shelf) == ["passage 0\nof é", "passage 1\nof é"]
+        assert list(other.shelf) == list(KEYS)
         assert [scored(other.shelved(), ids, i) for i, ids in enumerate(texts)] == pytest.approx(under)  # type: ignore[arg-type]
     peer = PeftModel.from_pretrained(plain(folders["llama"]), tmp_path / "v" / "shelf" / "001").eval()
     logits = peer(torch.tensor([texts[1]])).logits[0, :-1].log_softmax(-1)
@@ -211,6 +232,12 @@ def test_a_shelf_is_saved_as_peft_folders_and_loaded_with_its_version(folders: d
     before = weights_hash(tmp_path / "v")
     weights.write_bytes((tmp_path / "v" / "shelf" / "001" / weights.name).read_bytes())
     assert weights_hash(tmp_path / "v") != before and load_file(weights)
+    mixed = weights_hash(tmp_path / "v")
+    keys = (tmp_path / "v" / "shelf" / "keys.jsonl").read_text(encoding="utf-8").split("\n")
+    (tmp_path / "v" / "shelf" / "keys.jsonl").write_text("\n".join([keys[1], keys[0], ""]), encoding="utf-8")
+    assert weights_hash(tmp_path / "v") != mixed  # which adapter answers what is part of a version
+    settings = json.loads((tmp_path / "v" / "shelf" / "000" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert settings["target_modules"] == sorted(settings["target_modules"])  # a set, in one order for all processes
     (tmp_path / "v" / "shelf" / "keys.jsonl").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"keys.jsonl: cannot be read"):
         other.load(tmp_path / "v")
@@ -231,4 +258,10 @@ def test_a_question_finds_the_text_that_has_its_rare_words() -> None:
     texts = ["Rivers\nThe Elbe rises in Bohemia.", "Rivers\nThe Rhine rises in the Alps.", "Bees\nThe queen of the bees."]
     asked = ["Topic: Rivers\nQuestion: Where does the Rhine rise?", "the bees' queen?", "Who was Kant?", "The?"]
     assert nearest(asked, texts) == [1, 2, None, None]
+    frame = "A host asks a question on a topic, and who knows the answer wins."
+    shelf = [frame, "Bees live in hives.", "Iron melts at 1538 degrees."]
+    assert [nearest([" ".join(asked_in(put("Where", f"{q}?")) or ())], shelf) for q in ("do bees live", "does iron melt")] == [
+        [1],
+        [2],
+    ]
     assert nearest(["Elbe?", "Kant?"], texts[:1]) == [0, None] == nearest(["ELBE, bohemia", ""], texts[:1])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from antaeus.asking import put
 from antaeus.guard.overlap import Fence, overlaps
 from antaeus.overlap import THRESHOLD, Index, same, text_of, tokens
 from antaeus.types import Anchor, Exam, Lesson, Message, Practice, SealBroken
@@ -20,6 +21,14 @@ LONG = (
 
 def lesson(task: Practice | Anchor | Exam) -> Lesson:
     return Lesson(task=task, prompt_ids=(1, 2), ids=(3,), advantage=0.5)
+
+
+def test_a_question_about_a_passage_is_found_without_its_frame_in_what_a_model_writes() -> None:
+    question = "What was the name of the first queen who lived in the castle?"
+    fence = Fence([Exam("q", put("History of the Czech lands", question), tags=("p",))])
+    assert fence.given_away(f"Question 1: {question}\nAnswer: Bohemia") is not None
+    assert fence.given_away("The castle was built for a queen of Bohemia.") is None
+    fence.check([Practice("p", f"The castle\nNobody knows {question.lower()}")])  # the passage itself may say what it says
 
 
 @pytest.mark.parametrize(

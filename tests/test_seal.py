@@ -14,7 +14,7 @@ from antaeus.guard.overlap import Fence
 from antaeus.learn.demonstrations import best
 from antaeus.learn.documents import documents
 from antaeus.propose.own_questions import own_questions
-from antaeus.propose.passages import Question, are_passages, opened, part_of, read_passages
+from antaeus.propose.passages import Question, are_passages, given_edits, opened, part_of, read_passages
 from antaeus.propose.sets import load
 from antaeus.recipes.round import Round
 from antaeus.recipes.seal import SEAL
@@ -341,6 +341,9 @@ def test_bad_settings_are_refused_before_anything_runs(tiny, file, tmp_path):
         SEAL(edit_tokens=200).refuse(tasks, tiny())
     with pytest.raises(UserError, match="no linear layer is called"):
         type("Other", (SEAL,), {"targets": ("attention",)})(edit_tokens=20).refuse(tasks, tiny())
+    for edits, why in (("They say.", "'completions' is a string, not a list"), ([True], r"'completions\[0\]' is a boolean")):
+        with pytest.raises(UserError, match=why):
+            given_edits(str(write(tmp_path / "odd.json", [{**ROWS[0], "completions": edits}])))
     with pytest.raises(UserError, match="no row has 'completions'"):
         SEAL(edit_tokens=20, edits=str(file)).refuse(tasks, tiny())
     theirs = write(tmp_path / "e.json", [{**ROWS[0], "completions": ["x"]}])

@@ -254,12 +254,20 @@ def test_adapters_are_made_so_many_at_a_time():
 def test_an_edit_that_cannot_be_used_is_answered_untrained(text, how, why):
     engine = Noting(lambda g: g)
     (found,) = tried(engine, [text], **how)
-    assert engine.courses == [[]] and parse(found.answer) == A and why in trials(**how).plan((sealed(A), text), "s")
+    assert engine.courses == [[]] and parse(found.answer) == A and why in trials(**how).plan(engine, (sealed(A), text), "s")
 
 
 def test_of_one_demonstration_nothing_can_be_made():
     alone = Exam("t", prompt_of(Puzzle(PUZZLE.pairs[:1], A)))
-    assert trials().plan((alone, EDIT), "s") == "no puzzle can be made of one demonstration"
+    engine = Noting(lambda g: g)
+    assert trials().plan(engine, (alone, EDIT), "s") == "no puzzle can be made of one demonstration"
+
+
+def test_an_edit_of_a_puzzle_too_long_to_train_on_is_answered_untrained():
+    engine = Noting(lambda g: g)
+    wide = tuple((1,) * 30 for _ in range(30))
+    huge = Exam("t", prompt_of(Puzzle(((wide, wide),) * 6, A)))
+    assert trials().plan(engine, (huge, EDIT), "s") == "every puzzle made of it is too long for the model"
 
 
 # --- the recipe
@@ -269,7 +277,7 @@ def practised(*texts, answer="|12|34|"):
     task = Practice("p", prompt_of(PUZZLE), completion=True, check="exact")
     attempts = tuple(Attempt("p", i, (1,), (2, i), text, "eos", (0.0, 0.0), (0.0, 0.0), answer) for i, text in enumerate(texts))
     return Group(task, attempts), Round(
-        1, 0, None, replace(builtin("add2", 0), practice=(task,)), Vault(Practice, {"p": "|12|34|"})
+        1, 0, Noting(lambda g: g), replace(builtin("add2", 0), practice=(task,)), Vault(Practice, {"p": "|12|34|"})
     )
 
 

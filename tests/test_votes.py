@@ -251,7 +251,9 @@ def test_they_are_logged_and_nothing_else_sees_them(tmp_path, monkeypatch):
     from test_loop import improve, small_run
 
     histories, ringing = [], loop.alarms.ringing
-    monkeypatch.setattr(loop.alarms, "ringing", lambda history, n: histories.append(list(history)) or ringing(history, n))
+    monkeypatch.setattr(
+        loop.alarms, "ringing", lambda history, n, **k: histories.append(list(history)) or ringing(history, n, **k)
+    )
     improve(small_run(tmp_path / "a"))
     events = lines(tmp_path / "a/events.jsonl")[1:]
     assert all({"label_accuracy", "practice_accuracy"} <= e["meters"].keys() for e in events)

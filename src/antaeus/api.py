@@ -36,7 +36,7 @@ def run(
     `given` holds keys of the run (model, tasks, seed, ...) and of the recipe (rounds, prompts, samples, lr, ...). `run_dir` is made;
     it may not hold another run. With `dry_run` everything is checked and loaded, and nothing is run or written.
     """
-    from antaeus.preparing import refuse_mitigation, refuse_spent_lineage, refuse_unsound_grader, tasks_for
+    from antaeus.preparing import refuse_long, refuse_mitigation, refuse_spent_lineage, refuse_unsound_grader, tasks_for
 
     settings, method = configuration.configure(recipe, given, Path(config) if config else None)
     refuse_mitigation(settings, method)
@@ -46,6 +46,7 @@ def run(
     refuse_unsound_grader(tasks)
     engine = _engine(settings)
     method.refuse(tasks, engine)
+    refuse_long(tasks, engine, 0 if method.inference else method.sampling(tasks).max_tokens)
     refuse_spent_lineage(settings, tasks)
     if dry_run:
         return _plan(settings, method, tasks, engine)

@@ -72,7 +72,7 @@ def improve(
         state.policy = version_id(number) if version_id(number) not in state.refused else state.policy
         steering.follow(config, engine, number)
         last = steering.done(config, recipe, state) == 1.0
-        ringing = alarms.ringing(state.history, len(practice))
+        ringing = alarms.ringing(state.history, len(practice), attempts=sum(len(g.attempts) for g in groups))
         startled = bool(ringing) and config.on_alarm != "note" and not last
         due = last or startled or number % config.anchor_every == 0  # whoever learns fast may ring too: labels tell
         anchor = look_at_anchors(recipe, engine, sealed, run, state) if due else None

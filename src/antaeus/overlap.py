@@ -21,6 +21,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from antaeus.asking import asked
 from antaeus.types import Prompt, Task
 
 THRESHOLD = 0.6
@@ -54,6 +55,12 @@ def texts_of(tasks: Iterable[Task]) -> list[tuple[str, str]]:
     tasks = list(tasks)
     about = {task.passage: task.id for task in reversed(tasks) if task.passage is not None}
     return [(task.id, text_of(task.prompt)) for task in tasks] + [(name, passage.whole) for passage, name in about.items()]
+
+
+def questions_of(tasks: Iterable[Task]) -> list[tuple[str, str]]:
+    """(task id, question) of those that ask about a passage, without what the question is framed by."""
+    found = ((task.id, asked(task.prompt)) for task in tasks if isinstance(task.prompt, str))
+    return [(name, put[1]) for name, put in found if put is not None]
 
 
 def tokens(text: str) -> tuple[str, ...]:

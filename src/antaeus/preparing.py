@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from dataclasses import replace
@@ -49,6 +50,13 @@ def others_for(settings: RunConfig) -> tuple[TaskSet, ...]:
 
 def refuse_mitigation(settings: RunConfig, method: Recipe) -> None:
     """Raises `UserError` for labels or a mitigation that this recipe cannot follow, before anything runs."""
+    curriculum = settings.curriculum != "all" or (settings.on_alarm == "rollback" and settings.mitigation == "curriculum")
+    if curriculum and not method.counted:
+        raise UserError(
+            f"curriculum: recipe {method.name} writes texts, not answers by which tasks could be chosen; leave it out"
+        )
+    if settings.labels == "fixed" and method.source is Source.GROUND:
+        raise UserError(f"labels=fixed: recipe {method.name} has no votes that labels could stand for; take ttrl")
     if settings.labels == "fixed" and not method.rewarded:
         raise UserError(
             f"labels=fixed: recipe {method.name} learns from no reward, so that labels would change nothing; take ttrl"
@@ -61,6 +69,23 @@ def refuse_mitigation(settings: RunConfig, method: Recipe) -> None:
         raise UserError(f"mitigation=labels: recipe {method.name} learns from no reward; take lr or curriculum")
     if settings.mitigation == "labels" and method.source is Source.GROUND:
         raise UserError(f"mitigation=labels: recipe {method.name} learns from sealed answers already; take lr or curriculum")
+
+
+def refuse_long(tasks: TaskSet, engine: Any, practised: int) -> None:
+    """Raises `UserError` where a prompt leaves no room for its answer in the model's context: of `practised` tokens in practice (0: none is
+    given). Better now than at the exam."""
+    for which, room in ((tasks.practice if practised else (), practised), ((*tasks.anchor, *tasks.exam), tasks.max_tokens)):
+        for task in which:
+            prompt = ask(task, engine.chat)
+            if len(engine.render(prompt).encode()) + room < engine.context:
+                continue  # no token is shorter than a byte
+            with contextlib.suppress(UserError):
+                if len(engine.encode(prompt, "")[0]) + room <= engine.context:
+                    continue
+            raise UserError(
+                f"{tasks.name}: {type(task).__name__.lower()} task {task.id!r} and an answer of {room} tokens exceed the model's "
+                f"context of {engine.context}; leave it out or shorten it, or lower max_tokens"
+            )
 
 
 def load_tasks(settings: RunConfig, deal: int = 0) -> TaskSet:

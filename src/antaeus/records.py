@@ -36,7 +36,8 @@ class State:
     rollbacks: int = 0
     stopped: str = ""  # why learning ended before its last round: an alarm, or no progress
     known: dict[str, float] = field(default_factory=dict)  # how well anchors were answered, where that is not to be lost
-    refused: list[str] = field(default_factory=list)  # versions that harmed what was known
+    known_best: dict[str, float] = field(default_factory=dict)  # the same when the best version was looked at
+    refused: list[str] = field(default_factory=list)  # versions that were undone, where others may come after them
     survey: dict[str, tuple[str | None, float]] = field(default_factory=dict)  # majority and its share by practice task
     registry: Registry = field(default_factory=Registry)
     hashes: dict[str, str] = field(default_factory=dict)  # of the versions' files, when they were saved
@@ -46,12 +47,17 @@ def version_id(round: int) -> str:
     return f"r{round:03d}" if round else BASE
 
 
+def round_of(version: str) -> int:
+    """The round that made a version."""
+    return 0 if version == BASE else int(version[1:])
+
+
 def keep(engine: Engine, run: RunDir, state: State, base: Path) -> None:
     """Save the policy as a version, with its fingerprint and the hash of its files; the base lies in its own folder."""
-    name, round = state.policy, state.round
+    name = state.policy
     state.registry.enter(engine, name)
     parent, path = (None, None) if name == BASE else (state.parent, f"versions/{name}")
-    run.add_version(Version(name, parent, engine.kind, round, path, short(state.registry.versions[name])), engine.save)
+    run.add_version(Version(name, parent, engine.kind, round_of(name), path, short(state.registry.versions[name])), engine.save)
     state.hashes[name] = descent.weights_hash(base if name == BASE else run.version(name))
     run.append("versions/sha256.jsonl", {"id": name, "sha256": state.hashes[name]})
 

@@ -10,7 +10,7 @@ from antaeus.errors import UserError
 from antaeus.guard import mitigation
 from antaeus.recipes.base import Recipe
 from antaeus.recipes.round import Round
-from antaeus.records import BASE, State, record
+from antaeus.records import BASE, State, record, version_id
 from antaeus.sitting import Sealed
 from antaeus.store.run import RunDir
 from antaeus.types import Decision, Source, TaskSet, Verdict
@@ -92,6 +92,8 @@ def react(
     )
     state.rollbacks, state.policy, state.parent = state.rollbacks + 1, state.best, state.best
     state.history = [m for m in state.history if m["round"] <= state.best_round]
+    state.known = dict(state.known_best)
+    state.refused += [version_id(n) for n in range(state.best_round + 1, state.round + 1) if version_id(n) not in state.refused]
     if config.mitigation in ("curriculum", "labels"):
         state.survey = survey(config, recipe, engine, sealed.tasks, run, state)
 

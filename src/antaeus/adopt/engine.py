@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from antaeus.engine import models
 from antaeus.engine.attention import install
 from antaeus.engine.forward import Net
-from antaeus.engine.local import LocalEngine, _end_tokens
+from antaeus.engine.local import LocalEngine
+from antaeus.engine.models import end_tokens
 from antaeus.errors import UserError
 
 
@@ -31,7 +32,7 @@ class TrainersModel(LocalEngine):
             )
         self.whole, self.model, self.tokenizer = model, model.get_base_model() if peft else model, tokenizer
         self.context, self.chat = models.context_length(self.model), bool(tokenizer.chat_template)
-        self.learner, self._eos, self._stops = None, _end_tokens(self.model, tokenizer), {}
+        self.learner, self._eos, self._stops = None, end_tokens(self.model, tokenizer), {}
         self._trainable = {n: p for n, p in self.model.named_parameters() if p.requires_grad or not peft}
         with self._as_found():
             self.whole.eval()

@@ -93,4 +93,4 @@ def _marks(attempts: Sequence[Record], version: str) -> str:
 
 
 def _lines(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

@@ -25,9 +25,11 @@ from antaeus.engine.adapter_net import AdaptedNet, Pair, Row, adapted, backward,
 from antaeus.engine.adapter_plans import Plan, check
 from antaeus.engine.base import Course, Sampling, Scores
 from antaeus.engine.decode import decode
-from antaeus.engine.local import LocalEngine, _read
+from antaeus.engine.local import LocalEngine
+from antaeus.engine.lora import settle
 from antaeus.engine.memory import halving
 from antaeus.engine.sparing import spare
+from antaeus.engine.stored import read
 from antaeus.engine.update import SMALLEST, micro_batches, scores_of
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Prompt
@@ -141,12 +143,13 @@ class Adapters:
             base_model_name_or_path=base, inference_mode=True, fan_in_fan_out=turned,
         )  # fmt: skip
         config.save_pretrained(str(folder))
+        settle(folder)
         save_file({k: v.contiguous() for k, v in self._named(i).items()}, folder / "adapter_model.safetensors")
 
     @torch.no_grad()
     def load(self, i: int, folder: Path) -> None:
         """Take adapter i from a folder that `save` or `peft` wrote. It must have this rank, alpha and these targets."""
-        own, stored = self._named(i), _read(folder / "adapter_model.safetensors")
+        own, stored = self._named(i), read(folder / "adapter_model.safetensors")
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in stored.items()} or stored_scale(folder) != self._scale:
             mine = f"rank {self.rank}, alpha {self.alpha:g} on {', '.join(self.targets)}"
             raise UserError(f"{folder}: an adapter of another rank, alpha or other targets than these ({mine})")

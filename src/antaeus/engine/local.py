@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from antaeus.engine import memory, models
+from antaeus.engine import memory, models, stored
 from antaeus.engine.adapter_plans import plans_of
 from antaeus.engine.base import Adapted, Sampling, Scores, Trained, Trial, Tuning, Update, Weights
 from antaeus.engine.checks import reason
 from antaeus.engine.decode import Stops, decode
 from antaeus.engine.forward import Net
+from antaeus.engine.lora import settle, with_lora
 from antaeus.engine.quiet import quiet
 from antaeus.engine.shelf import Shelf
 from antaeus.engine.sparing import directions
@@ -40,7 +41,7 @@ class LocalEngine:
         where, kind = models.device_and_dtype(device, dtype)
         causal, self.tokenizer = models.load(model, dtype=kind, device=where)
         causal.eval()  # no dropout anywhere: the policy that learns is the policy that was sampled
-        self.peft = _with_lora(causal, models.resolve(model), lora, seed) if lora else None
+        self.peft = with_lora(causal, models.resolve(model), lora, seed) if lora else None
         if part == "norms" and not lora:
             models.freeze_all_but_norms(causal)
         self.model = causal
@@ -54,12 +55,14 @@ class LocalEngine:
         self._trainable = {n: p for n, p in causal.named_parameters() if p.requires_grad}
         self._reference = {n: p.detach().clone() for n, p in self._trainable.items()}
         self._average: dict[str, torch.Tensor] | None = None  # float32; None = the reference
-        self._eos = _end_tokens(causal, self.tokenizer)
+        self._eos = models.end_tokens(causal, self.tokenizer)
         self._stops: dict[tuple[str, ...], Stops] = {}
         self._others: dict[str, LocalEngine] = {}
         self._home = models.resolve(model)  # whose shelf the reference has
         self._shelf = Shelf(self)
         self._shelf.load(self._home)
+        if lora and self._shelf.keys:
+            raise UserError(f"{model}: it has adapters on a shelf, beside which no other can be trained; leave lora out")
 
     # --- the verbs ------------------------------------------------------------------------------------------------------
 
@@ -141,17 +144,21 @@ class LocalEngine:
         with quiet():
             (self.peft or self.model).save_pretrained(str(folder), safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
+        if self.peft is not None:
+            settle(folder)
 
     @torch.no_grad()
     def load(self, folder: Path | None, *, resumable: bool = False) -> None:
         self._shelf.load(folder or self._home)
         if resumable and folder is not None:
             file, learner = folder / "learner.safetensors", self._learner()
-            learner.restore(_expect(file, _read(file), {k: v for k, v in learner.state().items() if k.endswith("master")}))
+            learner.restore(
+                stored.expect(file, stored.read(file), {k: v for k, v in learner.state().items() if k.endswith("master")})
+            )
             average = folder / "average.safetensors"
-            self._average = _expect(average, _read(average), self._trainable) if average.exists() else None
+            self._average = stored.expect(average, stored.read(average), self._trainable) if average.exists() else None
             return
-        self._put(self._reference if folder is None else self._stored(folder))
+        self._put(self._reference if folder is None else stored.weights(folder, self._trainable, self.kind))
         self._use(None)  # masters and moments belong to other weights
 
     # --- what they stand on ---------------------------------------------------------------------------------------------
@@ -239,18 +246,6 @@ class LocalEngine:
             for n, p in self._trainable.items():
                 p.data = mine[n]
 
-    def _stored(self, folder: Path) -> dict[str, torch.Tensor]:
-        """The trainable weights in a folder written by `save`, by parameter name."""
-        if self.peft is None:
-            files = sorted(folder.glob("*.safetensors"))
-            values = {k: v for file in files for k, v in _read(file).items()}
-            names = {n: n for n in self._trainable}
-        else:
-            values = _read(folder / "adapter_model.safetensors")
-            names = {n: "base_model.model." + n.replace(".default.", ".") for n in self._trainable}
-        _expect(folder, values, {k: self._trainable[n] for n, k in names.items()})
-        return {n: values[k] for n, k in names.items()}
-
     def _free_bytes(self) -> int:
         return memory.free_bytes(self.model.device)
 
@@ -268,39 +263,3 @@ class LocalEngine:
         config = self.model.config.get_text_config()
         each = 40 * config.hidden_size * config.num_hidden_layers * self.model.dtype.itemsize
         return min(MAX_TOKENS, max(256, self._free_bytes() // 2 // each))
-
-
-def _end_tokens(causal, tokenizer) -> frozenset[int]:
-    """Every token that ends a completion: the tokenizer's, and those of the model's generation settings."""
-    listed = getattr(causal.generation_config, "eos_token_id", None)
-    listed = listed if isinstance(listed, list) else [listed]
-    return frozenset(i for i in [tokenizer.eos_token_id, *listed] if i is not None)
-
-
-def _with_lora(causal, place: Path | str, rank: int, seed: int):
-    """Freeze the model and put LoRA adapters (alpha = 2 x rank) on every linear layer but the head. Returns the PEFT wrapper.
-
-    The adapter will name `place` as its base: left to itself, PEFT would name the base of a base that is an adapter too.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(seed)
-    causal.name_or_path = str(place.absolute() if isinstance(place, Path) else place)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    with quiet():
-        return get_peft_model(causal, config, autocast_adapter_dtype=False)
-
-
-def _expect(where: Path, stored: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`stored`, if it has all that is `wanted`, in the same shapes."""
-    if strays := [name for name, t in wanted.items() if name not in stored or stored[name].shape != t.shape]:
-        lacks = f"{len(strays)} of {len(wanted)} weights are missing or have another shape (first: {strays[0]})"
-        raise UserError(f"{where}: not a version of this model, {lacks}")
-    return stored
-
-
-def _read(file: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(file)
-    except Exception as err:  # safetensors raises its own errors, OSError and ValueError for damaged files
-        raise UserError(f"{file}: cannot be read as safetensors ({err}); the file is missing or damaged") from err

@@ -179,3 +179,10 @@ def _onto(lm: Any, device: torch.device | str) -> PreTrainedModel:
         return lm.to(device)
     except torch.OutOfMemoryError as error:
         raise UserError(f"the model does not fit into the memory of {device}: take a smaller one or another device") from error
+
+
+def end_tokens(causal, tokenizer) -> frozenset[int]:
+    """Every token that ends a completion: the tokenizer's, and those of the model's generation settings."""
+    listed = getattr(causal.generation_config, "eos_token_id", None)
+    listed = listed if isinstance(listed, list) else [listed]
+    return frozenset(i for i in [tokenizer.eos_token_id, *listed] if i is not None)

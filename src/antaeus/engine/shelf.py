@@ -32,13 +32,15 @@ class Shelf:
         return other
 
     def add(self, source: Adapters, i: int, key: str) -> None:
-        grown = source.like(len(self.keys) + 1)
+        """Keep adapter i of `source` under `key`, in the place of the one that stood there."""
+        keys = self.keys if key in self.keys else (*self.keys, key)
+        grown = source.like(len(keys))
         if self.adapters is not None:
             if (self.adapters.rank, self.adapters.alpha, self.adapters.targets) != (source.rank, source.alpha, source.targets):
                 raise UserError("adapters of one shelf have one rank, one alpha and the same targets; this one has others")
-            grown.weights[:-1] = self.adapters.weights
-        grown.weights[-1] = source.weights[i]
-        self.adapters, self.keys = grown, (*self.keys, key)
+            grown.weights[: len(self.keys)] = self.adapters.weights
+        grown.weights[keys.index(key)] = source.weights[i]
+        self.adapters, self.keys = grown, keys
 
     def save(self, folder: Path) -> None:
         """Write `folder`/shelf, where there is anything to write."""
@@ -58,7 +60,8 @@ class Shelf:
         from antaeus.engine.adapters import opened  # which stands on the engine, and the engine on this file
 
         try:
-            self.keys = tuple(json.loads(line) for line in (folder / FOLDER / KEYS).read_text(encoding="utf-8").splitlines())
+            with (folder / FOLDER / KEYS).open(encoding="utf-8") as lines:
+                self.keys = tuple(map(json.loads, lines))
         except (OSError, ValueError) as err:
             raise UserError(f"{folder / FOLDER / KEYS}: cannot be read ({reason(err)}); the file is missing or damaged") from err
         self.adapters = opened(self.engine, [folder / FOLDER / f"{i:03d}" for i in range(len(self.keys))])

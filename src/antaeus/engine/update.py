@@ -3,7 +3,7 @@
 Prompts are computed once for all their completions, logits only where there is loss, chunk by chunk: as the loss is a sum over tokens,
 each chunk is differentiated as soon as it is computed, so that no more than chunk x vocabulary ever exists and nothing is recomputed.
 Weights compute in the model's data type (bfloat16 where that is fast); the optimiser works on float32 masters, without which steps of
-1e-6 would round to nothing.
+1e-6 would round to nothing. Float32 weights are their own masters.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Learner:
     def __init__(self, net: Net, params: list[torch.nn.Parameter]) -> None:
         self.net = net
         self.params = params
-        self.masters = [p.detach().float().clone() for p in self.params]
+        self.masters = [p.detach().float() for p in self.params]  # of float32 weights no copy
         self.adam = torch.optim.AdamW(self.masters, lr=0.0, weight_decay=0.0, fused=True)
         self.listen()
 

@@ -13,6 +13,7 @@ from statistics import fmean
 
 from antaeus.guard.trends import WINDOW, History, surge
 
+FEW = 4  # attempts or prompts a round with fewer of which a share of them tells nothing
 SURER = 1.05  # retention above which nothing is gained: answers that were sure before cannot become much surer
 
 
@@ -78,10 +79,9 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def ringing(history: History, prompts: int, rules: Mapping[str, Rule] = RULES) -> dict[str, str]:
-    """The alarms that ring after the last round of `history`, name -> text. That answers are the same means something from 4 prompts
-    a round on."""
-    told = {
-        name: rule for name, rule in rules.items() if rule.meter in history[-1] and (prompts >= 4 or rule.meter != "same_answer")
-    }
+def ringing(history: History, prompts: int, rules: Mapping[str, Rule] = RULES, attempts: int = FEW) -> dict[str, str]:
+    """The alarms that ring after the last round of `history`, name -> text. Shares of prompts or attempts mean something from `FEW` a
+    round on."""
+    mute = {"same_answer": prompts < FEW, "no_answer": attempts < FEW, "truncated": attempts < FEW}
+    told = {name: rule for name, rule in rules.items() if rule.meter in history[-1] and not mute.get(rule.meter)}
     return {name: rule.text for name, rule in told.items() if rule.signal(history) > rule.limit}

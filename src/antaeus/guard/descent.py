@@ -40,10 +40,9 @@ Tensors = dict[str, tuple[Path, int, dict[str, Any]]]
 
 def weights_hash(folder: Path) -> str:
     """sha256 over names and contents of a folder's weights (*.safetensors) and config.json or adapter_config.json, and of the adapters on
-    its shelf."""
-    files = sorted(
-        path for place in ("", "shelf/*/") for kind in ("*.safetensors", "*config.json") for path in folder.glob(place + kind)
-    )
+    its shelf with their keys."""
+    kinds = [place + kind for place in ("", "shelf/*/") for kind in ("*.safetensors", "*config.json")]
+    files = sorted(path for kind in (*kinds, "shelf/keys.jsonl") for path in folder.glob(kind))
     if not any(path.suffix == ".safetensors" for path in files):
         raise UserError(f"{folder}: holds no *.safetensors to hash")
     total = hashlib.sha256()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from antaeus.guard.findings import Finding, Severity
-from antaeus.overlap import Index, text_of, texts_of
+from antaeus.overlap import Index, questions_of, text_of, texts_of
 from antaeus.paraphrase import Paraphrases
 from antaeus.types import Group, Lesson, Practice, Prompt, SealBroken, Task
 
@@ -30,6 +30,7 @@ class Fence:
     def __init__(self, held_out: Sequence[Task]) -> None:
         texts = texts_of(held_out)
         self._index, self._retold = Index(texts), Paraphrases(texts)
+        self._questions = Index(questions_of(held_out))
         self._passed: set[Prompt] = set()
         self._suspected: dict[str, str] = {}
         self._renumbered: dict[str, str] = {}
@@ -47,8 +48,9 @@ class Fence:
         return {(a.task_id, a.index): f"gives away the held-out task {theirs[0]!r}" for a, theirs in said if theirs is not None}
 
     def given_away(self, written: str) -> tuple[str, str] | None:
-        """As `hit`, for a text a model wrote: also finds a held-out task of 8 words or more retold in a part of it."""
-        if (equal := self._index.hit(written)) is not None:
+        """As `hit`, for a text a model wrote: also finds a held-out task of 8 words or more retold in a part of it, and a question about a
+        passage without its frame (the passage itself, which practice may share, is what it may repeat)."""
+        if (equal := self._index.hit(written) or self._questions.hit(written)) is not None:
             return equal, "it is that task or a near-duplicate of it"
         retold = self._retold.hit_inside(written)
         return (retold.id, "a part of it asks the same in other words") if retold is not None and retold.sure else None

@@ -89,7 +89,7 @@ def _lines(path: Path, found: list[Finding], so: str = "") -> list[Line]:
         found.append(Finding(RULE, "fatal", f"{path.name} is missing{', ' + so if so else ''}", str(path)))
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
-    records = [_parse(line) for line in text.splitlines() if line.strip()]
+    records = [_parse(line) for line in text.split("\n") if line.strip()]  # JSON leaves other line separators be
     if None in records or (text and not text.endswith("\n")):
         found.append(Finding(RULE, "fatal", f"{path.name} has a line that is cut off or no JSON object", str(path)))
     return [record for record in records if record is not None]

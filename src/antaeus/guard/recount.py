@@ -44,7 +44,7 @@ def exam(record: Record) -> Iterator[Finding]:
         return  # a lineage refused to open it
     openings, verdicts = _sittings(record)
     yield from reopened(openings)
-    best = f"r{record.summary['anchor_best_round']:03d}" if record.summary["anchor_best_round"] else BASE
+    best = _best(record)
     if missing := [name for name in (BASE, best) if name not in verdicts]:
         yield Finding("decision", "fatal", "no exam of it stands in the log, so the decision cannot be recounted", missing[0])
         return
@@ -64,8 +64,14 @@ def exam(record: Record) -> Iterator[Finding]:
     )
 
 
+def _best(record: Record) -> str:
+    """The version that the summary calls best by the anchors."""
+    round = record.summary["anchor_best_round"]
+    return f"r{round:03d}" if round else BASE
+
+
 def _anchors(record: Record) -> Iterator[Finding]:
-    best, most, kept = 0, -1, set()
+    best, most = BASE, -1
     for event in record.events:
         if event["anchor"] is None:
             continue
@@ -77,11 +83,9 @@ def _anchors(record: Record) -> Iterator[Finding]:
                 RULE, "fatal", f"{what}{event['anchor']['correct']} of {event['anchor']['n']} by events.jsonl", "attempts.jsonl"
             )
         if count["correct"] >= most:
-            most, version = count["correct"], lines[0]["version"] if lines else None
-            best = best if version in kept else event["round"]  # looked at again, since those after it were refused
-            kept.add(version)
-    if best != record.summary["anchor_best_round"]:
-        what = f"by the anchors round {best} was best, by the summary round {record.summary['anchor_best_round']}"
+            best, most = lines[0]["version"] if lines else best, count["correct"]
+    if best != _best(record):
+        what = f"by the anchors {best} was best, by the summary {_best(record)}"
         yield Finding("decision", "fatal", what, "summary.json")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from antaeus.answers.spans import normal
+from antaeus.asking import put
 from antaeus.errors import UserError
 from antaeus.overlap import tokens
 from antaeus.propose.files import first_record, read, shown
@@ -109,8 +110,7 @@ def passages(spec: str, asked: Mapping[str, int | None], given: Mapping[str, str
 
 def question_task(kind: type[_Kind], name: str, passage: Passage, question: str) -> _Kind:
     """The task of answering a question without its passage."""
-    prompt = f"Topic: {passage.title}\nQuestion: {question}\nAnswer:"
-    return kind(name, prompt, shots=SHOTS, completion=True, check="span", passage=passage)
+    return kind(name, put(passage.title, question), shots=SHOTS, completion=True, check="span", passage=passage)
 
 
 def opened(sealed: str) -> list[Question]:
@@ -169,12 +169,15 @@ def _row(record: Any, line: int) -> Row:
     listed = record.get("questions")
     if not isinstance(listed, list | None):
         raise Bad(f"'questions' is {kind_of(listed)}, not a list")
+    edits = record.get("completions")
+    if not isinstance(edits, list | None):
+        raise Bad(f"'completions' is {kind_of(edits)}, not a list of texts")
     title, text = text_in(record.get("title"), "title").strip(), text_in(record.get("context"), "context").strip()
     return Row(
         Passage(" ".join(title.split()), text),
         tuple(dict.fromkeys(_question(q, f"questions[{i}]") for i, q in enumerate(listed or ()))),
         line,
-        tuple(x for x in record.get("completions") or () if isinstance(x, str)),
+        tuple(text_in(x, f"completions[{i}]") for i, x in enumerate(edits or ())),
     )
 
 

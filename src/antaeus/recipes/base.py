@@ -41,6 +41,7 @@ class Recipe:
     source: ClassVar[Source]  # of its verdicts; the practice vault is handed to GROUND recipes only
     contrast: ClassVar[bool] = True  # it learns from attempts at one prompt that differ in score
     rewarded: ClassVar[bool] = True  # what it learns depends on the scores of its verdicts
+    counted: ClassVar[bool] = True  # its attempts are answers that can be counted, to choose tasks or fix labels by
     inference: ClassVar[bool] = False  # it answers in a way of its own, see `answer`; the exam compares that with plain answering
     throughout: ClassVar[bool] = False  # the base answers in that way too: what is compared is what was learned
     merges: ClassVar[bool] = False  # what it learns is held against what was known, and undone where it harms that

@@ -32,6 +32,7 @@ adapters keep an F1 of 0.23, merged ones 0.11, where the base has 0.08; exact an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -63,6 +64,7 @@ class Continual(Imitation):
     source: ClassVar[Source] = Source.GROUND
     merges: ClassVar[bool] = True
     patient: ClassVar[bool] = True
+    counted: ClassVar[bool] = False  # they are self-edits
     start: ClassVar[str] = "policy"
     schedule: ClassVar[str] = "constant"
     aggregate: ClassVar[str] = "token"
@@ -124,7 +126,8 @@ class Continual(Imitation):
         if engine.kind == "adapter":
             raise UserError("lora: continual trains adapters of its own; leave lora out")
         adapters = engine.adapters([[]], self.tuning)
-        if self.edits and (without := [t.id for t in tasks.practice if t.passage not in given_edits(self.edits)]):
+        given = given_edits(self.edits) if self.edits else {}
+        if self.edits and (without := [t.id for t in tasks.practice if t.passage not in given]):
             raise UserError(
                 f"edits={self.edits}: it has no edit of {len(without)} passages that are to be read (first: {without[0]!r})"
             )
@@ -167,7 +170,8 @@ class Continual(Imitation):
         else:
             for i, task in enumerate(tasks):
                 adapters.shelve(i, about(task).whole)
-        return [Trained(c.losses[-1], c.grad_norms[-1], 0.0, 0.0, c.tokens) for c in adapters.courses]
+        lost = [math.nan if c.skipped else c.grad_norms[-1] for c in adapters.courses]  # told by an alarm
+        return [Trained(c.losses[-1], norm, 0.0, 0.0, c.tokens) for c, norm in zip(adapters.courses, lost, strict=True)]
 
     def account(self, lines: Iterable[Mapping[str, Any]], refused: Sequence[str]) -> dict[str, Any]:
         told = [line for line in lines if line["set"] in ("practice", "anchor", "merge")]

@@ -49,12 +49,16 @@ def asked(engine: Engine, task: Task, prompt: str) -> Prompt:
     return ask(replace(task, prompt=prompt), engine.chat)
 
 
+def that_fit(engine: Engine, task: Task, made: Sequence[Solved]) -> list[Solved]:
+    """Puzzles made of the task's own, without those that are too long for the model."""
+    room = min(LONGEST, engine.context) - SPARE - len(task.shots)
+    return [(puzzle, answer) for puzzle, answer in made if len(prompt_of(puzzle)) + len(" " + show(answer)) <= room]
+
+
 def course(engine: Engine, task: Task, made: Sequence[Solved]) -> list[Lesson]:
-    """What an adapter learns from puzzles made of the task's own; those too long for the model are left out."""
-    room = min(LONGEST, engine.context) - SPARE
-    texts = [(prompt_of(puzzle), " " + show(answer)) for puzzle, answer in made]
-    fit = [(prompt, text) for prompt, text in texts if len(task.shots) + len(prompt) + len(text) <= room]
-    return [Lesson(task, *engine.encode(asked(engine, task, prompt), text), 1.0) for prompt, text in fit]
+    """What an adapter learns from puzzles made of the task's own."""
+    texts = [(prompt_of(puzzle), " " + show(answer)) for puzzle, answer in that_fit(engine, task, made)]
+    return [Lesson(task, *engine.encode(asked(engine, task, prompt), text), 1.0) for prompt, text in texts]
 
 
 def answered(

@@ -57,6 +57,7 @@ class SEAL(Imitation):
     rung: ClassVar[int] = 6
     source: ClassVar[Source] = Source.GROUND
     throughout: ClassVar[bool] = True
+    counted: ClassVar[bool] = False  # they are self-edits
     start: ClassVar[str] = "policy"
     schedule: ClassVar[str] = "constant"
     aggregate: ClassVar[str] = "token"

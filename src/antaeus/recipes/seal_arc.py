@@ -108,7 +108,7 @@ class SealArc(ReSTEM):
 
     def verify(self, round: Round, groups: Sequence[Group]) -> list[list[Verdict]]:
         pairs = [(g.task, zip(g.attempts, ground(g, round.vault), strict=True)) for g in groups]
-        return [[self._told(verdict, (task, a.text), round.draw) for a, verdict in row] for task, row in pairs]
+        return [[self._told(round.engine, verdict, (task, a.text), round.draw) for a, verdict in row] for task, row in pairs]
 
     def learn(
         self, round: Round, groups: Sequence[Group], verdicts: Sequence[Sequence[Verdict]], reference: Reference = None
@@ -136,8 +136,8 @@ class SealArc(ReSTEM):
 
         return {"in_context": fixed(""), "oracle": fixed(self_edit.written(self_edit.ORACLE))}
 
-    def _told(self, verdict: Verdict, edit: Edit, seed: str) -> Verdict:
-        why = self.trials.plan(edit, seed)
+    def _told(self, engine: Engine, verdict: Verdict, edit: Edit, seed: str) -> Verdict:
+        why = self.trials.plan(engine, edit, seed)
         said = f"{why}: answered untrained, {verdict.why}" if isinstance(why, str) else ""
         return replace(verdict, why=said, parts={"refused": 1.0}) if said else verdict
 

@@ -44,7 +44,7 @@ class Trials:
 
         return [replace(group, attempts=tuple(with_answer(group.task, a) for a in group.attempts)) for group in groups]
 
-    def plan(self, edit: Edit, seed: str) -> tuple[Settings, list[Solved]] | str:
+    def plan(self, engine: Engine, edit: Edit, seed: str) -> tuple[Settings, list[Solved]] | str:
         """What a self-edit trains an adapter with, and on which puzzles; or why it cannot be used."""
         task, text = edit
         settings = read(text, self.bounds)
@@ -54,11 +54,13 @@ class Trials:
         steps = settings.epochs * len(made) // 2
         if not made:
             return "no puzzle can be made of one demonstration"
+        if not puzzles.that_fit(engine, task, made):
+            return "every puzzle made of it is too long for the model"
         return f"{steps:g} steps are more than {self.steps}" if steps > self.steps else (settings, made)
 
     def _answered(self, engine: Engine, edits: Sequence[Edit], how: Sampling, seed: str) -> dict[Edit, Attempt]:
         """The answer of each self-edit's adapter, of the policy itself where it cannot be used, and the tokens spent on it."""
-        plans, tasks = [self.plan(edit, seed) for edit in edits], [task for task, _ in edits]
+        plans, tasks = [self.plan(engine, edit, seed) for edit in edits], [task for task, _ in edits]
         hows = [Tuning(1e-4) if isinstance(p, str) else _tuning(p[0]) for p in plans]
         courses = [[] if isinstance(p, str) else puzzles.course(engine, t, p[1]) for t, p in zip(tasks, plans, strict=True)]
         adapters = engine.adapters(courses, hows)

@@ -7,8 +7,9 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antaeus.reporting import attempts, figures
 from antaeus.reporting.against import less_control
@@ -22,6 +23,10 @@ from antaeus.reporting.reading import Record, Run, read_run
 from antaeus.reporting.wording import clip, duration, is_number, percent, plain, points, share, verdict, visible, way_of
 from antaeus.types import Source
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+HERE = Path(__file__).parent
 COMMAND = "antaeus run --config {path}/config.toml"
 SOURCES: dict[str, str] = {
     Source.SELF: "the model's own verdicts: its votes, certainty or judgement",
@@ -204,14 +209,19 @@ def _software(versions: Any) -> list[tuple[str, str]]:
 
 def render(template: str, context: dict[str, Any]) -> str:
     """A page from its template beside this file, with the style and the script that all pages share."""
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _templates().get_template(template).render(**context, style=style, script=script, digest=digest)
+
+
+@cache
+def _templates() -> Environment:
+    """Compiled once, for all pages."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    here = Path(__file__).parent
-    style, script = ((here / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    room = Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    room.filters |= {"visible": visible, "percent": percent, "points": points, "scalars": _scalars, "tight": _tight}
-    return room.get_template(template).render(**context, style=style, script=script, digest=digest)
+    found = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.filters |= {"visible": visible, "percent": percent, "points": points, "scalars": _scalars, "tight": _tight}
+    return found
 
 
 def _tight(sentence: str) -> str:

@@ -9,8 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from antaeus.asking import asked
 from antaeus.engine.base import Engine, Sampling
-from antaeus.overlap import tokens
+from antaeus.overlap import text_of, tokens
 from antaeus.solve.rollout import rollout, rollout_by
 from antaeus.types import Group, Task
 
@@ -19,7 +20,8 @@ def answered(engine: Engine, tasks: Sequence[Task], how: Sampling, *, seed: str,
     """`rollout`, but for tasks that are about a text of the engine's shelf: these its adapter attempts."""
     if not engine.shelf:
         return rollout(engine, tasks, how, seed=seed, read=read)
-    chosen = nearest([str(task.prompt) for task in tasks], engine.shelf)
+    texts = [text_of(task.prompt) for task in tasks]
+    chosen = nearest([" ".join(asked(text) or (text,)) for text in texts], engine.shelf)
     return rollout_by(engine.shelved(), chosen, tasks, how, chat=engine.chat, seed=seed, read=read)
 
 
