@@ -13,6 +13,7 @@ from test_seal import ROWS, row, write
 from antaeus import api
 from antaeus.errors import UserError
 from antaeus.guard import gate
+from antaeus.guard.seals import seals
 from antaeus.guard.service import ScoreService
 from antaeus.learn.documents import course
 from antaeus.propose.passages import opened
@@ -119,6 +120,14 @@ def test_edits_of_somebody_else_are_studied_instead(tiny, file, tmp_path):
     one = groups[0].attempts[0]
     assert len(one.ids) == len(one.logprobs) == len(one.entropies) and one.answer == "They say."
     assert {v.source for row in recipe.verify(round, groups) for v in row} == {Source.PEER}
+    seal = seals(round.tasks)["tasks/practice"]
+    rows = [{**json.loads(x), "completions": ["They say more."]} for x in file.read_text().splitlines()]
+    other = recipe.prepare(load(str(file), seed=0, deal=2))
+    assert seals(other)["tasks/practice"] == seal
+    write(theirs, rows)
+    assert (
+        seals(recipe.prepare(load(str(file), seed=0, deal=2)))["tasks/practice"] != seal
+    )  # so that it cannot be resumed with these
     few = write(tmp_path / "few.jsonl", [json.loads(theirs.read_text().splitlines()[0])])
     with pytest.raises(UserError, match="it has no edit of 5 passages"):
         replace(recipe, edits=str(few)).refuse(round.tasks, round.engine)

@@ -44,6 +44,7 @@ from antaeus.guard.forgetting import matrix
 from antaeus.learn.documents import course
 from antaeus.propose.dealing import of_passages
 from antaeus.propose.passages import given_edits
+from antaeus.propose.rows import content_id
 from antaeus.recipes.base import Reference, knob, preset
 from antaeus.recipes.imitation import Imitation
 from antaeus.recipes.judging import judged
@@ -119,8 +120,10 @@ class Continual(Imitation):
                 f"{tasks.name}: {self.rounds} rounds of {self.prompts} passages want {wanted} of them, and {len(tasks.practice)} have "
                 f"{self.deal} questions or more; give more, or lower rounds or prompts"
             )
-        first = of_passages(tasks, wanted)
-        return replace(first, practice=tuple(replace(t, prompt=filled(text, t.passage)) for t in first.practice if t.passage))
+        first, given = of_passages(tasks, wanted), given_edits(self.edits) if self.edits else {}
+        asked = [(replace(t, prompt=filled(text, t.passage)), given.get(t.passage)) for t in first.practice if t.passage]
+        # what is studied is sealed with the task, so that a run is resumed with the edits that it began with
+        return replace(first, practice=tuple(replace(t, tags=(content_id(repr(own)),)) if own else t for t, own in asked))
 
     def refuse(self, tasks: TaskSet, engine: Engine) -> None:
         if engine.kind == "adapter":
