@@ -16,7 +16,7 @@ AT = 3  # the round in which an alarm rings, once
 
 @pytest.fixture(autouse=True)
 def one_alarm(monkeypatch):
-    monkeypatch.setattr(alarms, "ringing", lambda history, prompts: {"made": "made up"} if history[-1]["round"] == AT else {})
+    monkeypatch.setattr(alarms, "ringing", lambda history, *_, **__: {"made": "made up"} if history[-1]["round"] == AT else {})
 
 
 def run(folder, mitigation, **given):

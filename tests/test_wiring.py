@@ -76,7 +76,7 @@ def ruin(patch):
     patch.setattr(Registry, "retention", lambda self, engine: 0.5)
 
 
-@promise(alarms, "ringing", lambda *_: {})
+@promise(alarms, "ringing", lambda *_, **__: {})
 def an_alarm_stops_learning(folder, patch):
     ruin(patch)
     summary = run(folder, on_alarm="stop", rounds=6, anchor_every=6)

@@ -18,8 +18,8 @@ else's, such as a stronger model's, instead of the policy's own. Further counter
   `penalty` times what it loses on those of earlier passages.
 * `protect`: adapters are blind to the directions that hold this share of what their layers read in earlier passages (`engine/sparing.py`).
 
-The guard holds every new version against what was known (`guard/forgetting.py`), and refuses one that harms it: the
-round's passages are then not learned, and the next round sets out from the version before.
+The guard holds every new version against what was known (`guard/forgetting.py`), and refuses one that harms it, unless `on_alarm=note`:
+the round's passages are then not learned, and the next round sets out from the version before.
 
 What differs: the authors merge in bfloat16 what a policy trained by `seal` wrote; take `--model runs/.../versions/...` for such a policy,
 or for one that has read other passages before: a stored version brings its adapters along (`shelf/` in its folder).
