@@ -11,6 +11,7 @@ from helpers import lines, run_cli
 from test_loop import SMALL
 
 from antaeus import api
+from antaeus.engine.local import LocalEngine
 from antaeus.errors import UserError
 from antaeus.store import run as store
 
@@ -19,6 +20,7 @@ LONG = {**dict(pair.split("=") for pair in SMALL), "rounds": 6, "model": "tiny",
 KILLED = """
 import os, signal, sys
 from antaeus import api
+from antaeus.engine.local import LocalEngine
 from antaeus.store import run as store
 store.FIRST_GUESS_S = 0.0          # a checkpoint after every round
 store.SHARE = 1e9
@@ -144,3 +146,17 @@ def test_tasks_that_changed_since_are_refused(whole, tmp_path):
     (tmp_path / "r" / "seals.json").write_text(json.dumps(sealed))
     with pytest.raises(UserError, match="the tasks have changed"):
         api.resume(tmp_path / "r")
+
+
+def test_whoever_is_interrupted_in_the_exam_learns_nothing_again(whole, tmp_path, monkeypatch):
+    """A checkpoint stands behind the last round: its learning may have taken hours, and the exam does."""
+    from antaeus import loop
+
+    monkeypatch.setattr(store, "FIRST_GUESS_S", 0.0)
+    monkeypatch.setattr(store, "SHARE", 1e9)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "conclude", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        api.run("ttrl", run_dir=tmp_path / "r", **LONG)
+    monkeypatch.setattr(LocalEngine, "train", None)
+    api.resume(tmp_path / "r")
+    assert told(tmp_path / "r") == told(whole) and final(tmp_path / "r") == final(whole)

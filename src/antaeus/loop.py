@@ -50,6 +50,8 @@ def improve(
         steering.begin(config, recipe, engine, sealed.tasks, run, state)
 
     for number in range(state.round + 1, recipe.rounds + 1):
+        if steering.over(config, recipe, state):
+            break
         began = time.monotonic()
         method, tasks = steering.milder(config, recipe, sealed.tasks, state)
         round = Round(number, config.seed, engine, tasks, vault, steering.done(config, recipe, state))
@@ -80,8 +82,7 @@ def improve(
         log(run, watch, state, measured, trained, anchor, lr, [*harmed, *ringing.values()])
         if startled:
             steering.react(config, method, engine, sealed, run, state, ringing)
-        if last or steering.stopped(config, state):
-            break
+        steering.tire(config, state)
         if stop() or run.due():
             save(engine, run, state)
             if stop():

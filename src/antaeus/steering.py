@@ -104,8 +104,12 @@ def done(config: RunConfig, recipe: Recipe, state: State) -> float:
     return min(1.0, max(spent, state.round / recipe.rounds))
 
 
-def stopped(config: RunConfig, state: State) -> bool:
-    """Whether learning ends before its time: after an alarm, or after `patience` looks at the anchors without a better one."""
+def tire(config: RunConfig, state: State) -> None:
+    """Stop learning after `patience` looks at the anchors without a better one."""
     if config.patience and not state.stopped and state.round - state.best_round >= config.patience * config.anchor_every:
         state.stopped = f"the anchors were no better in {config.patience} looks"
-    return bool(state.stopped)
+
+
+def over(config: RunConfig, recipe: Recipe, state: State) -> bool:
+    """Whether learning has come to its end: what is left is the exam."""
+    return bool(state.stopped) or done(config, recipe, state) == 1.0
