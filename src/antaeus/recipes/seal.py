@@ -23,8 +23,8 @@ What differs, and why:
 * `questions=own` where nobody has asked: the model writes questions while the passage is in view. Such rewards are its own opinion.
 
 Command: `antaeus run seal --tasks FILE` (rows of title, context and questions with answers; docs/architecture.md).
-Expect: not measured as a whole; one adapter of SmolLM2 that reads a passage with an edit of a 7B model's answers 20 % of its questions
-exactly, the base none (25 questions, docs/experiments.md).
+Expect: SmolLM2-135M-Instruct on 50 passages, 146 questions: 2 % exactly, 3 % after the passage, 4 % after its own edits, 9 % after those of
+a 7B model; two outer rounds gain nothing (docs/experiments.md: 2 h on one slow CPU core).
 """
 
 from __future__ import annotations
