@@ -751,3 +751,12 @@ def test_what_changed_since_the_run(finished, tiny_folder):
     assert rules(audit(finished, tiny_folder, now)) == set()
     assert rules(audit(finished, tiny_folder, now | {"package/sympy": "9.9"}), "warning") == {"seals"}
     assert rules(audit(finished, tiny_folder, now | {"answers/exam": "0"})) == {"seals"}
+
+
+def test_what_a_model_writes_may_hold_other_line_separators(tmp_path):
+    from antaeus.guard.record import _lines
+
+    file, said = tmp_path / "attempts.jsonl", {"text": "one\u2028two\x85three"}
+    file.write_text(json.dumps(said, ensure_ascii=False) + "\n", encoding="utf-8")
+    found = []
+    assert _lines(file, found) == [said] and found == []
