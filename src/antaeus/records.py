@@ -25,7 +25,6 @@ class State:
 
     round: int = 0
     best: str = BASE
-    best_round: int = 0
     best_correct: int = -1
     tokens_sampled: int = 0
     tokens_trained: int = 0
@@ -41,6 +40,11 @@ class State:
     survey: dict[str, tuple[str | None, float]] = field(default_factory=dict)  # majority and its share by practice task
     registry: Registry = field(default_factory=Registry)
     hashes: dict[str, str] = field(default_factory=dict)  # of the versions' files, when they were saved
+
+    @property
+    def best_round(self) -> int:
+        """The round that made the best version."""
+        return round_of(self.best)
 
 
 def version_id(round: int) -> str:

@@ -16,7 +16,7 @@ from antaeus.guard.fingerprint import BASE, WrongWeights
 from antaeus.guard.lineage import Lineage, Proposal
 from antaeus.guard.service import ScoreService
 from antaeus.recipes.base import Recipe
-from antaeus.records import State, Watch, keep, record, round_of, round_s
+from antaeus.records import State, Watch, keep, record, round_s
 from antaeus.solve.retrieval import answered
 from antaeus.store.run import RunDir
 from antaeus.types import Anchor, Decision, Exam, Group, TaskSet, Verdict, to_json
@@ -103,7 +103,7 @@ def look_at_anchors(recipe: Recipe, engine: Engine, sealed: Sealed, run: RunDir,
     if result["correct"] >= state.best_correct:
         state.best_correct = result["correct"]
         if name not in state.hashes:  # else it is looked at again, since those after it were refused
-            state.best, state.best_round, state.known_best = name, round_of(name), dict(state.known)
+            state.best, state.known_best = name, dict(state.known)
             keep(engine, run, state, sealed.custody.base)
     return result
 
