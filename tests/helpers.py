@@ -35,10 +35,10 @@ def run_cli(capsys, monkeypatch, *args):
 
 def logprobs(net, rows, temperature):
     """Differentiable log-probabilities of all completion tokens of (prompt ids, completion ids) rows, [N], by the engine's own pass."""
-    from antaeus.engine import update
+    from antaeus.engine import losses, update
 
     hidden, ids = update._states(net, rows)
-    return update.logprobs_of(net.logits(hidden).float() / temperature, ids)
+    return losses.logprobs_of(net.logits(hidden).float() / temperature, ids)
 
 
 def lines(path):

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, get_scheduler
 
 from antaeus.engine import adapters as room
+from antaeus.engine import packed as packing
 from antaeus.engine import update as updating
-from antaeus.engine.adapter_net import Blocks
+from antaeus.engine.adapter_net import product
 from antaeus.engine.adapter_plans import Example, Plan
 from antaeus.engine.adapters import Adapters
 from antaeus.engine.base import Sampling, Tuning
+from antaeus.engine.blocks import Blocks
 from antaeus.engine.local import LocalEngine
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Lesson, Practice
@@ -594,11 +596,23 @@ def test_blocks_multiply_each_token_by_its_own_matrices(counts: tuple[int, ...],
     x = torch.randn(n, 6, requires_grad=True)
     pair = torch.randn(k, 3, 6, requires_grad=True), torch.randn(k, 5, 3, requires_grad=True)
     blocks = Blocks(seats, k)
-    assert len(blocks.seat) * blocks.size < 2 * n + 2 * k
-    mine = blocks.product(x, pair, 0.7)
+    assert len(blocks.owner) * blocks.size < 2 * n + 2 * k
+    mine = product(blocks, x, pair, 0.7)
     theirs = torch.stack([0.7 * pair[1][s] @ (pair[0][s] @ t) for s, t in zip(seats.tolist(), x, strict=True)])
     for one, other in zip(*((y, *torch.autograd.grad(y.square().sum(), (x, *pair))) for y in (mine, theirs)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_training_computes_from_packed_weights(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward, all through the training, and not beyond."""
+    if not packing._fits(engine.net.head.weight, taught=True):
+        pytest.skip("this machine has no packed products of float32")
+    calls, apply = [], packing._Frozen.apply
+    monkeypatch.setattr(packing._Frozen, "apply", lambda *args: calls.append(len(args[0])) or apply(*args))
+    several(engine, 3).train(PLANS)
+    layers = sum(type(m) is torch.nn.Linear for m in engine.model.modules())
+    assert len(calls) >= layers * max(len(plan.batches()) for plan in PLANS)
+    assert not any("forward" in vars(m) for m in engine.model.modules())
 
 
 def test_bfloat16_learns_and_keeps_float32_masters(folders: dict[str, Path]) -> None:

@@ -19,8 +19,9 @@ from antaeus.engine import decode as decoding
 from antaeus.engine import forward, models
 from antaeus.engine import packed as packing
 from antaeus.engine.base import Sampling
+from antaeus.engine.context import Context, Room
 from antaeus.engine.decode import Stops, decode
-from antaeus.engine.forward import Context, Net, Room
+from antaeus.engine.forward import Net
 from antaeus.engine.packed import packed
 from antaeus.errors import UserError
 from antaeus.types import Attempt, Message
@@ -396,18 +397,19 @@ def test_caches_go_as_soon_as_they_are_done_with(engine: Any, learn: bool) -> No
         gc.enable()
 
 
-def test_packed_weights_serve_long_bfloat16_decoding_and_no_longer(
-    tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_packed_weights_serve_long_decoding_and_no_longer(
+    tiny: Callable[..., Any], dtype: str, near: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same numbers within bfloat16's rounding, and afterwards the layers compute from their own weights again."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this machine multiplies no bfloat16")
-    engine = tiny(dtype="bfloat16")
+    """The same numbers within the data type's rounding, and afterwards the layers compute from their own weights again."""
+    engine = tiny(dtype=dtype)
     layer = engine.model.get_output_embeddings()
-    x, calls = torch.randn(5, layer.in_features).bfloat16(), []
+    if not packing._fits(layer.weight, taught=False):
+        pytest.skip(f"this machine has no packed products of {dtype}")
+    x, calls = torch.randn(5, layer.in_features).to(layer.weight.dtype), []
     plain = layer(x)
     with pytest.raises(KeyError), packed(engine.model, steps=16):
-        torch.testing.assert_close(layer(x), plain, atol=2e-2, rtol=2e-2)
+        torch.testing.assert_close(layer(x), plain, atol=near, rtol=near)
         assert "forward" in vars(layer)
         raise KeyError
     with packed(engine.model, steps=15):
@@ -415,6 +417,23 @@ def test_packed_weights_serve_long_bfloat16_decoding_and_no_longer(
     monkeypatch.setattr(packing, "_linear", lambda weight, bias, x: calls.append(1) or LINEAR(weight, bias, x))
     engine.sample(named(SHARED), Sampling(n=2, max_tokens=20), seed="s")
     assert calls and not any("forward" in vars(m) for m in engine.model.modules())
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_packed_weights_teach_what_they_read(bias: bool) -> None:
+    layer = torch.nn.Linear(24, 40, bias=bias).requires_grad_(False)
+    if not packing._fits(layer.weight, taught=True):
+        pytest.skip("this machine has no packed products of float32")
+    x = torch.randn(2, 7, 24, requires_grad=True)
+    results = []
+    for steps in (2, 1):
+        with packed(layer, steps, taught=True):
+            assert ("forward" in vars(layer)) == (steps == 2)
+            out = layer(x)
+        out += 1.0  # as adapters add to it
+        results.append((out, *torch.autograd.grad(out.square().sum(), x)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 # prompts

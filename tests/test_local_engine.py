@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from antaeus.engine import local
+from antaeus.engine import local, stored
 from antaeus.engine.base import Sampling, Update
 from antaeus.engine.local import LocalEngine
 from antaeus.errors import UserError
@@ -285,6 +285,21 @@ def test_scores_come_in_the_order_of_the_attempts(tiny: Callable[..., Any]) -> N
 
 
 # memory
+
+
+def test_the_reference_takes_half_the_room_where_that_loses_nothing(tiny: Callable[..., Any]) -> None:
+    exact, fine = torch.tensor([1.0, -0.375, 2.0**90]), torch.tensor([1.0, 0.1])
+    assert (stored.thrifty(exact).dtype, stored.thrifty(fine).dtype) == (torch.bfloat16, torch.float32)
+    assert stored.thrifty(exact).float().equal(exact) and stored.thrifty(fine).data_ptr() != fine.data_ptr()
+    engine = tiny()
+    ids = engine.encode("1+1=", "2")
+    attempt = Attempt("task", 0, ids[0], ids[1], "2", "eos", (0.0,) * len(ids[1]), (0.0,) * len(ids[1]))
+    engine._reference = {n: stored.thrifty(p.bfloat16().float()) for n, p in engine._trainable.items()}
+    assert all(t.dtype == torch.bfloat16 for t in engine._reference.values())
+    halved = engine.score([attempt], weights="reference")
+    engine.load(None)
+    assert engine.score([attempt])[0].logprobs == pytest.approx(halved[0].logprobs, rel=1e-5)
+    assert all(p.dtype == torch.float32 for p in engine._trainable.values())
 
 
 def test_what_fits_is_positive_and_falls_with_size(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

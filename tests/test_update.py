@@ -19,7 +19,7 @@ from antaeus.engine import attention
 from antaeus.engine import update as updating
 from antaeus.engine.base import Update
 from antaeus.engine.forward import Net
-from antaeus.engine.losses import clipped_surrogate, k3, token_weights
+from antaeus.engine.losses import clipped_surrogate, k3, logprobs_of, token_weights
 from antaeus.engine.update import Learner, micro_batches
 from antaeus.errors import UserError
 from antaeus.types import Lesson, Practice
@@ -315,6 +315,21 @@ def test_the_reported_kl_is_the_mean_over_all_tokens(learner: Learner, plain: An
     _, _, kl = learner.backward(rows, HOW, ALL)
     d = torch.cat([torch.tensor(r.ref_logprobs) - naive(plain, r, HOW.temperature).detach() for r in rows])
     assert kl == pytest.approx((d.exp() - d - 1).mean().item(), rel=1e-3)
+
+
+def test_log_probabilities_and_their_gradient_are_cross_entropys() -> None:
+    torch.manual_seed(0)
+    logits, ids = torch.randn(7, 300, dtype=torch.float32) * 5, torch.randint(0, 300, (7,))
+    logits[2, :290] = float("-inf")  # tokens that are ruled out
+    ids[2], slope = 295, torch.randn(7)
+    mine, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    logp, expected = logprobs_of(mine, ids), -torch.nn.functional.cross_entropy(theirs, ids, reduction="none")
+    torch.testing.assert_close(logp, expected)
+    logp.backward(slope, retain_graph=True)
+    expected.backward(slope)
+    torch.testing.assert_close(mine.grad, theirs.grad)
+    with pytest.raises(AttributeError):
+        logp.backward(slope)  # rather than a wrong gradient
 
 
 def test_extreme_ratios_keep_loss_and_gradient_finite() -> None:

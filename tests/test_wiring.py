@@ -280,7 +280,7 @@ def a_version_that_loses_another_ability_is_not_promoted(folder, patch):
 
 
 def engine_moved(engine) -> bool:
-    return any(not p.equal(engine._reference[n]) for n, p in engine._trainable.items())
+    return any(not p.equal(engine._reference[n].to(p.dtype)) for n, p in engine._trainable.items())
 
 
 @promise(Lineage, "open", lambda self, proposal: gate.ALPHA)

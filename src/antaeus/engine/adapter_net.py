@@ -15,8 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from antaeus.engine.adapter_plans import Example
-from antaeus.engine.forward import Context, Ids, Net, common_beginning, pad
-from antaeus.engine.update import chunk, logprobs_of
+from antaeus.engine.blocks import Blocks
+from antaeus.engine.context import Context
+from antaeus.engine.forward import Ids, Net, common_beginning, pad
+from antaeus.engine.losses import logprobs_of
+from antaeus.engine.update import chunk
 from antaeus.errors import UserError
 
 Pair = tuple[Tensor, Tensor]
@@ -29,8 +32,8 @@ class Seated(Context):
 
     seat: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
-    def select(self, rows: Tensor) -> None:
-        super().select(rows)
+    def follow(self, rows: Tensor) -> None:
+        super().follow(rows)
         self.seat = self.seat[rows]
 
     def join(self, other: Context) -> None:
@@ -39,36 +42,10 @@ class Seated(Context):
         self.seat = torch.cat([self.seat, other.seat])
 
 
-class Blocks:
-    """Tokens, each of one of k seats, laid out in blocks of one size for a batched product.
-
-    A block is as long as the longest seat's tokens where that at most doubles the work, else as long as the mean, and the longer
-    seats take several: then there are fewer than 2 k. For 16 adapters of SmolLM2 with about 55 tokens each, forward and backward
-    took 0.5 of the time of one product an adapter (and of `torch._grouped_mm`) in bfloat16, 0.9 in float32; decoding 0.1 to 0.8.
-    """
-
-    def __init__(self, seats: Tensor, k: int) -> None:
-        """`seats` [N] holds each token's."""
-        each, self.tokens = torch.bincount(seats, minlength=k), len(seats)
-        longest = int(each.max())
-        self.size = longest if longest * k <= 2 * self.tokens else -(-self.tokens // k)
-        taken = (each + self.size - 1) // self.size
-        self.seat = torch.arange(k, device=seats.device).repeat_interleave(taken)  # of each block
-        self.all_once = bool((taken == 1).all())
-        order = seats.argsort(stable=True)
-        shift = (taken.cumsum(0) - taken) * self.size - (each.cumsum(0) - each)
-        self.slot = torch.empty_like(order)  # of each token
-        self.slot[order] = torch.arange(self.tokens, device=seats.device) + shift.repeat_interleave(each)
-        self.full = len(self.seat) * self.size == self.tokens and bool((order[1:] > order[:-1]).all())
-
-    def product(self, x: Tensor, pair: Pair, scale: float) -> Tensor:
-        """scale x B A x of tokens `x` [N, in], each by its own seat's matrices: [N, out]."""
-        a, b = pair if self.all_once else (t.index_select(0, self.seat) for t in pair)
-        slots = len(self.seat) * self.size
-        laid = x if self.full else x.new_zeros(slots, x.shape[1]).index_copy_(0, self.slot, x)
-        inner = torch.bmm(laid.view(len(self.seat), self.size, -1), a.transpose(1, 2)) * scale
-        out = torch.bmm(inner, b.transpose(1, 2)).view(slots, -1)
-        return out if self.full else out.index_select(0, self.slot)
+def product(blocks: Blocks, x: Tensor, pair: Pair, scale: float) -> Tensor:
+    """scale x B A x of tokens `x` [N, in], each by its own seat's matrices: [N, out]."""
+    a, b = map(blocks.of, pair)
+    return blocks.back(torch.bmm(torch.bmm(blocks.lay(x), a.transpose(1, 2)) * scale, b.transpose(1, 2)))
 
 
 class AdaptedNet(Net):
@@ -97,19 +74,19 @@ class AdaptedNet(Net):
         context.hidden = self.extend(context, ids, real)[real.sum(1).cumsum(0) - 1]
         return context
 
-    def _read(self, context: Context, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    def _read(self, context: Context, ids: Tensor, positions: Tensor, mask: Tensor, real: Tensor | None = None) -> Tensor:
         assert isinstance(context, Seated)
-        real, seat = context.packing.real, context.seat
+        seat = context.seat
         tokens = torch.full_like(seat, ids.shape[1]) if real is None else real.sum(1)
         self.blocks = Blocks(seat.repeat_interleave(tokens), self.seats)
-        return super()._read(context, ids, positions, mask)
+        return super()._read(context, ids, positions, mask, real)
 
     def add(self, name: str, pair: Pair, scale: float, layer: nn.Module, args: tuple[Tensor], out: Tensor) -> Tensor:
         """The forward hook of a layer: what the adapters add to its output [..., out]."""
         x = args[0].reshape(-1, args[0].shape[-1])
-        if self.blocks is None or len(x) != self.blocks.tokens:
+        if self.blocks is None or len(x) != self.blocks.items:
             raise UserError(f"layer {name!r} does not see every token of a batch; leave it out of the adapters' targets")
-        return out.add_(self.blocks.product(x, pair, scale).view_as(out))  # no linear layer needs its own output again
+        return out.add_(product(self.blocks, x, pair, scale).view_as(out))  # no linear layer needs its own output again
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from antaeus.engine.decode import decode
 from antaeus.engine.local import LocalEngine
 from antaeus.engine.lora import settle
 from antaeus.engine.memory import halving
+from antaeus.engine.packed import packed
 from antaeus.engine.sparing import spare
 from antaeus.engine.stored import read
 from antaeus.engine.update import SMALLEST, micro_batches, scores_of
@@ -84,11 +85,13 @@ class Adapters:
         self.reset([plan and plan.seed for plan in plans])
         at_once = max(1, min(AT_ONCE, self.engine._free_bytes() // 2 // (TRAINING * self.weights.shape[1])))
         parts = [range(i, min(i + at_once, len(plans))) for i in range(0, len(plans), at_once)]
-        self.courses = [
-            c
-            for part in parts
-            for c in self._train([p if i in part else None for i, p in enumerate(plans)])[part.start : part.stop]
-        ]
+        steps = max(len(plan.batches()) if plan else 0 for plan in plans)
+        with packed(self.engine.model, steps, taught=True):
+            self.courses = [
+                c
+                for part in parts
+                for c in self._train([p if i in part else None for i, p in enumerate(plans)])[part.start : part.stop]
+            ]
         self._blinded(self.weights)
         return self.courses
 
@@ -115,7 +118,7 @@ class Adapters:
         """
         engine, (who, seats) = self.engine, self._seats([owner for owner, _, _ in prompts])
         named = [(t, (seat, *engine._ids(t, p, how.max_tokens))) for seat, (_, t, p) in zip(seats, prompts, strict=True)]
-        rows = engine._rows_that_fit(max((len(ids) for _, ids in named), default=0) + how.max_tokens)
+        rows = engine._rows_that_fit(engine._columns(named, how))
         with self._at_work(who) as net:
             groups = decode(net, engine._stops_at(how.stop), named, how, seed=seed, max_rows=rows)
         return [[replace(a, prompt_ids=a.prompt_ids[1:]) for a in group] for group in groups]

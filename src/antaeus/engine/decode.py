@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from antaeus.engine.base import Sampling
+from antaeus.engine.context import Context
 from antaeus.engine.draw import draw
-from antaeus.engine.forward import Context, Net
+from antaeus.engine.forward import Net
 from antaeus.engine.memory import exhausted
 from antaeus.engine.packed import packed
 from antaeus.engine.sharpen import sharpened
@@ -138,7 +139,8 @@ class Batch:
         distinct = list(dict.fromkeys(row.prompt for row in rows))
         at = {prompt: i for i, prompt in enumerate(distinct)}
         context = self.net.prefill(distinct)
-        context.select(torch.tensor([at[row.prompt] for row in rows], device=self.net.device))
+        owner = torch.tensor([at[row.prompt] for row in rows], device=self.net.device)
+        context.branch(owner) if self.how.n > 1 else context.select(owner)
         noise = np.stack([uniforms(self.seed, row.task_id, row.index, self.how.max_tokens) for row in rows])
         if self.live:
             context.join(self.context)

@@ -1,151 +1,27 @@
 """Forward passes in which nothing that prompts share is computed twice, and no padding.
 
 A batch of prompts is read in up to three passes, each continuing the key/value cache of the one before: what all prompts begin
-with (the shots), once; what is left of each prompt, once; the completions of a prompt, all of them. The cache is expanded in
-between. That is plain autograd through ordinary `transformers` caches, so the same functions serve decoding and updates. Rows of
-unequal length are packed into one where the model lets us choose its attention, and padded where it does not.
+with (the shots), once; what is left of each prompt, once; the completions of a prompt, all of them. That is plain autograd through
+ordinary `transformers` caches, so the same functions serve decoding and updates. Where the model lets us choose its attention, rows of
+unequal length are packed into one, and the completions of a prompt share its part of the cache; where it does not, rows are padded and
+the cache is copied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer
 
-from antaeus.engine.attention import install, spread
+from antaeus.engine.attention import install
 from antaeus.engine.checks import reason
+from antaeus.engine.context import Context
 from antaeus.errors import UserError
 
 MIN_SHARED = 8  # tokens; a shorter common beginning is not worth a pass of its own
 Ids = Sequence[int]
-
-
-class Room(DynamicLayer):
-    """A cache layer that takes packed keys and values, and that `reserve` gives room to grow in place; without room it grows by
-    concatenation and is differentiable.
-
-    With room, a model that packs is handed all of it, filled or not: one block of memory, which matrix products read without a
-    copy of their own. The mask hides what is not filled.
-    """
-
-    room: tuple[Tensor, Tensor] | None = None
-    filled = 0
-
-    def __init__(self, packing: Packing) -> None:
-        super().__init__()
-        self.packing = packing
-
-    def get_seq_length(self) -> int:
-        return super().get_seq_length() if self.room is None else self.filled
-
-    def reserve(self, extra: int) -> None:
-        """Room for `extra` more columns, zero until they are filled."""
-        assert self.keys is not None and self.values is not None
-        self.filled = self.get_seq_length()
-        wider = [torch.nn.functional.pad(t[:, :, : self.filled], (0, 0, 0, extra)) for t in (self.keys, self.values)]
-        self.room = (wider[0], wider[1])
-        self._show()
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        real = self.packing.real
-        if real is not None:
-            key_states, value_states = spread(key_states, real), spread(value_states, real)
-        if self.room is None:
-            return super().update(key_states, value_states)
-        start, self.filled = self.filled, self.filled + key_states.shape[2]
-        self.room[0][:, :, start : self.filled], self.room[1][:, :, start : self.filled] = key_states, value_states
-        return self._show()
-
-    def _show(self) -> tuple[Tensor, Tensor]:
-        assert self.room is not None
-        width = None if self.packing.able else self.filled
-        self.keys, self.values = self.room[0][:, :, :width], self.room[1][:, :, :width]
-        return self.keys, self.values
-
-    def pick(self, columns: Tensor) -> None:
-        """Keep of each row these columns, [R, T], in this order; no room is left."""
-        index = columns[:, None, :, None]
-        keys, values = (t.take_along_dim(index, 2) for t in self.room or (self.keys, self.values))  # type: ignore[union-attr]
-        self.keys, self.values, self.room = keys, values, None
-
-    def append(self, other: Room) -> None:
-        """Take the rows of another layer with as many columns, behind one's own."""
-        assert self.keys is not None and self.values is not None and other.keys is not None and other.values is not None
-        self.keys, self.values = torch.cat([self.keys, other.keys]), torch.cat([self.values, other.values])
-
-    def select(self, rows: Tensor) -> None:
-        """Keep (or repeat) these rows, in this order."""
-        keys, values = self.room or (self.keys, self.values)
-        assert keys is not None and values is not None
-        self.keys, self.values = keys.index_select(0, rows), values.index_select(0, rows)
-        if self.room is not None:
-            self.room = (self.keys, self.values)
-            self._show()
-
-
-@dataclass
-class Packing:
-    """Whether the model is able to pack, and where the tokens of the pass under way belong, [R, S]: None while they come as rows."""
-
-    able: bool
-    real: Tensor | None = None
-
-
-@dataclass
-class Context:
-    """What a batch of rows has read: which cached columns are real [R, T], next positions [R], last hidden states [R, D].
-
-    `room` is how many columns stand reserved behind those T.
-    """
-
-    mask: Tensor
-    position: Tensor
-    hidden: Tensor
-    packing: Packing
-    room: int = 0
-
-    def __post_init__(self) -> None:
-        self.cache = Cache(layer_class_to_replicate=partial(Room, self.packing))  # type: ignore[arg-type]
-
-    def select(self, rows: Tensor) -> None:
-        """Keep (or repeat) these rows, in this order."""
-        for layer in self.cache.layers:
-            layer.select(rows)  # type: ignore[union-attr]
-        self.mask, self.position, self.hidden = self.mask[rows], self.position[rows], self.hidden[rows]
-
-    def join(self, other: Context) -> None:
-        """Take the rows of `other` (used up by it) behind one's own. Only what is real is kept of either, left-aligned."""
-        width = int(torch.cat([self.mask.sum(1), other.mask.sum(1)]).max())
-        self._align(width)
-        other._align(width)
-        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            mine.append(theirs)  # type: ignore[union-attr]
-        self.mask, self.position = torch.cat([self.mask, other.mask]), torch.cat([self.position, other.position])
-        self.hidden = torch.cat([self.hidden, other.hidden])
-
-    def _align(self, width: int) -> None:
-        """Move every row's real columns to the left end of `width` columns."""
-        columns = self.mask.byte().argsort(dim=1, descending=True, stable=True)[:, :width]
-        columns = torch.nn.functional.pad(columns, (0, width - columns.shape[1]))  # whatever stands there is hidden
-        self.mask = torch.arange(width, device=self.mask.device) < self.mask.sum(1)[:, None]
-        for layer in self.cache.layers:
-            layer.pick(columns)  # type: ignore[union-attr]
-        self.room = 0
-
-    def reserve(self, extra: int) -> None:
-        """Room for `extra` more columns in every layer: from here on the cache grows in place (inference only). Columns that rows
-        have left behind go."""
-        width = int(self.mask.sum(1).max())
-        if self.packing.able and width < self.mask.shape[1]:
-            self._align(width)
-        self.room = extra
-        for layer in self.cache.layers:
-            layer.reserve(extra)  # type: ignore[union-attr]
 
 
 class Net:
@@ -156,7 +32,8 @@ class Net:
         self.body = model.base_model
         self.head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[assignment]
         self.device = model.device
-        self.packs = install(model)
+        self.packing = install(model)
+        self.packs = self.packing.able
         _check(self)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -184,13 +61,17 @@ class Net:
         visible = torch.cat([before[:, None].expand(-1, width, -1), causal, empty], 2) & real[..., None]
         if width == 1 or len(ids) == 1:
             return self._read(context, ids, positions, visible[:, None])[real]
-        context.packing.real = real
-        hidden = self._read(context, ids[real][None], positions[real][None], visible[:, None])[0]
-        context.packing.real = None
-        return hidden
+        return self._read(context, ids[real][None], positions[real][None], visible[:, None], real)[0]
 
-    def _read(self, context: Context, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        out = self.body(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=context.cache, use_cache=True)
+    def _read(self, context: Context, ids: Tensor, positions: Tensor, mask: Tensor, real: Tensor | None = None) -> Tensor:
+        """The hidden states of `ids`, rows or all tokens that are `real` in one."""
+        self.packing.begin(context.trunk, real)
+        try:
+            out = self.body(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=context.cache, use_cache=True
+            )
+        finally:
+            self.packing.end()
         return out.last_hidden_state
 
     def prefill(self, prompts: Sequence[Ids]) -> Context:
@@ -212,7 +93,7 @@ class Net:
         """Rows that have read nothing yet."""
         mask = torch.zeros(rows, 0, dtype=torch.bool, device=self.device)
         position, hidden = torch.zeros(rows, dtype=torch.long, device=self.device), torch.zeros(rows, 0, device=self.device)
-        return Context(mask, position, hidden, Packing(self.packs))
+        return Context(mask, position, hidden, self.packing)
 
 
 def pad(rows: Sequence[Ids], device: torch.device, *, left: bool = False) -> tuple[Tensor, Tensor]:
@@ -260,7 +141,9 @@ def _probe(net: Net) -> tuple[bool, float]:
     texts = [torch.tensor([p + e], device=net.device) for p, e in zip(prompts, ends, strict=True)]
     whole = [net.body(input_ids=text, use_cache=False).last_hidden_state[0] for text in texts]
     context = net.prefill(prompts)
-    parts = torch.cat([context.hidden, net.extend(context, *pad(ends, net.device))])
+    states = context.hidden
+    context.branch(torch.tensor([0, 1, 2, 2], device=net.device))
+    parts = torch.cat([states, net.extend(context, *pad([*ends, ends[2]], net.device))[: sum(map(len, ends))]])
     after = [state[-len(e) :] for state, e in zip(whole, ends, strict=True)]
     states = torch.cat([*(state[len(p) - 1 : len(p)] for state, p in zip(whole, prompts, strict=True)), *after])
     logits, own = net.model(input_ids=texts[0], use_cache=False).logits[0], net.logits(whole[0])

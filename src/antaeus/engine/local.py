@@ -53,7 +53,7 @@ class LocalEngine:
         self.kind: Literal["weights", "adapter"] = "adapter" if lora else "weights"
         self.learner: Learner | None = None
         self._trainable = {n: p for n, p in causal.named_parameters() if p.requires_grad}
-        self._reference = {n: p.detach().clone() for n, p in self._trainable.items()}
+        self._reference = {n: stored.thrifty(p.detach()) for n, p in self._trainable.items()}
         self._average: dict[str, torch.Tensor] | None = None  # float32; None = the reference
         self._eos = models.end_tokens(causal, self.tokenizer)
         self._stops: dict[tuple[str, ...], Stops] = {}
@@ -68,8 +68,8 @@ class LocalEngine:
 
     def sample(self, prompts: Sequence[tuple[str, Prompt]], how: Sampling, *, seed: str) -> list[list[Attempt]]:
         ids = [(task, self._ids(task, prompt, how.max_tokens)) for task, prompt in prompts]
-        width = max((len(p) for _, p in ids), default=0) + how.max_tokens
-        return decode(self.net, self._stops_at(how.stop), ids, how, seed=seed, max_rows=self._rows_that_fit(width))
+        rows = self._rows_that_fit(self._columns(ids, how))
+        return decode(self.net, self._stops_at(how.stop), ids, how, seed=seed, max_rows=rows)
 
     @torch.inference_mode()
     def score(self, attempts: Sequence[Attempt], *, weights: Weights = "policy", temperature: float = 1.0) -> list[Scores]:
@@ -240,7 +240,7 @@ class LocalEngine:
         try:
             if which != "policy":
                 for n, p in self._trainable.items():
-                    p.data = other[n].to(p.dtype)  # the reference itself is of that type and not copied
+                    p.data = other[n].to(p.dtype)  # a copy only where the types differ
             yield
         finally:
             for n, p in self._trainable.items():
@@ -248,6 +248,11 @@ class LocalEngine:
 
     def _free_bytes(self) -> int:
         return memory.free_bytes(self.model.device)
+
+    def _columns(self, prompts: Sequence[tuple[str, tuple[int, ...]]], how: Sampling) -> int:
+        """How much of the cache a row takes: what it writes, and of the longest prompt its share, where a group keeps that once."""
+        longest = max((len(ids) for _, ids in prompts), default=0)
+        return how.max_tokens + (-(-longest // how.n) if self.net.packs else longest)
 
     def _rows_that_fit(self, width: int) -> int:
         """Rows whose caches (twice, while rows leave) and logits take at most half of the free memory; `MAX_ROWS` at most."""

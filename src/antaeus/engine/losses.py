@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from antaeus.engine.base import Update
+
+
+def logprobs_of(logits: Tensor, ids: Tensor) -> Tensor:
+    """The log-probability of each of `ids` [N] under float32 `logits` [N, V], differentiable once; [N].
+
+    Of [N, V] only the unnormalised probabilities are kept, and they become the gradient in place: with `cross_entropy` three more
+    such tensors are made and passed over."""
+    return _LogProb.apply(logits, ids)  # type: ignore[return-value]
+
+
+class _LogProb(torch.autograd.Function):
+    """l_y - log sum e^l, and its gradient onehot(y) - softmax(l)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, ids: Tensor) -> Tensor:
+        top = logits.amax(-1, keepdim=True)
+        weights = (logits - top).exp_()
+        total = weights.sum(-1, keepdim=True)
+        ctx.kept = weights, total, ids
+        return (logits.gather(-1, ids[:, None]) - top - total.log()).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        (weights, total, ids), slope = ctx.kept, slopes[0][:, None]
+        del ctx.kept  # a second pass would find the gradient of the first, and fails instead
+        return weights.mul_(-slope / total).scatter_add_(-1, ids[:, None], slope), None
 
 
 def clipped_surrogate(logp: Tensor, old: Tensor, advantage: Tensor, how: Update) -> tuple[Tensor, Tensor]:
