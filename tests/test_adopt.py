@@ -211,7 +211,7 @@ def test_a_visit_leaves_the_model_as_it_was(small):
     visited = TrainersModel(model, small.tokenizer)
     assert modes() == before
     with pytest.raises(KeyError), visited.visit():
-        assert not model.training and model.config._attn_implementation == "antaeus"
+        assert not model.training and model.config._attn_implementation.startswith("antaeus")
         torch.rand(3)
         raise KeyError
     assert modes() == before and torch.equal(torch.random.get_rng_state(), state)

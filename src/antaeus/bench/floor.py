@@ -71,11 +71,22 @@ def matmul_rates(shape: Shape, device: torch.device) -> list[dict[str, Any]]:
 
 
 def _rate(rows: int, inner: int, columns: int, dtype: str, device: torch.device) -> float:
-    """Of the same weights over and over: more than a step can reach, which reads new ones for each product."""
+    """Of the same weights over and over, as they are or packed, whichever is faster: more than a step can reach, which reads new ones for
+    each product."""
     import torch
 
-    x, w = (torch.randn(n, inner, device=device).to(getattr(torch, dtype)) for n in (rows, columns))
-    return 2 * rows * inner * columns / _best(lambda: torch.nn.functional.linear(x, w), device) / 1e9
+    from antaeus.engine.packed import STEPS, packed
+
+    kind = getattr(torch, dtype)
+    x, layer = (
+        torch.randn(rows, inner, device=device).to(kind),
+        torch.nn.Linear(inner, columns, bias=False, device=device, dtype=kind),
+    )
+    with torch.inference_mode():
+        seconds = _best(lambda: layer(x), device)
+        with packed(layer, STEPS):
+            seconds = min(seconds, _best(lambda: layer(x), device))
+    return 2 * rows * inner * columns / seconds / 1e9
 
 
 def read_rates(shape: Shape, device: torch.device, dtype: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ FEW_TAUGHT = (
     256  # the same where gradients are wanted: PyTorch's backward pass is slow on the CPU (90 queries: a sixth of a step)
 )
 NAME, NUMBERS = "antaeus", count()
+KNOWN: WeakKeyDictionary[PreTrainedModel, tuple[str, Packing]] = WeakKeyDictionary()  # each model attends in a name of its own
 
 
 class Trunk:
@@ -147,17 +149,20 @@ def _whole(packing: Packing, key: Tensor, value: Tensor, mask: Tensor | None) ->
 
 
 def install(model: PreTrainedModel) -> Packing:
-    """Make `model` attend this way, as the packing returned tells it. It is not able to if its attention is its own, or sees a window or
-    through a soft cap."""
-    config = model.config.get_text_config()
-    if str(config._attn_implementation).startswith(NAME):
-        return AttentionInterface()[config._attn_implementation].args[0]
-    windowed = any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
-    windowed |= getattr(config, "sliding_window", None) is not None or getattr(config, "attn_logit_softcapping", None) is not None
-    if windowed or config._attn_implementation != "sdpa" or not model._supports_attention_backend:
-        return Packing(able=False)
-    packing, name = Packing(able=True), f"{NAME}-{next(NUMBERS)}"
-    AttentionInterface.register(name, partial(attend, packing))
-    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    """Make `model` attend this way, as the packing returned tells it: always the same one for a model. It is not able to if its attention
+    is its own, or sees a window or through a soft cap."""
+    if model not in KNOWN:
+        config = model.config.get_text_config()
+        windowed = any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ())
+        windowed |= (
+            getattr(config, "sliding_window", None) is not None or getattr(config, "attn_logit_softcapping", None) is not None
+        )
+        if windowed or config._attn_implementation != "sdpa" or not model._supports_attention_backend:
+            return Packing(able=False)
+        KNOWN[model] = f"{NAME}-{next(NUMBERS)}", Packing(able=True)
+        name, packing = KNOWN[model]
+        AttentionInterface.register(name, partial(attend, packing))
+        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    name, packing = KNOWN[model]
     model.set_attn_implementation(name)
     return packing
