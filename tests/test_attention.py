@@ -13,6 +13,7 @@ from antaeus.engine import attention
 from antaeus.engine.attention import Packing, Trunk, attend
 from antaeus.engine.base import Sampling
 from antaeus.engine.context import Room
+from antaeus.engine.forward import pad
 
 HEADS, KEPT, SIZE = 6, 2, 8
 MODULE: Any = SimpleNamespace(is_causal=False, num_key_value_groups=HEADS // KEPT, training=False)
@@ -77,6 +78,22 @@ def test_a_group_keeps_its_prompt_once(tiny: Callable[..., Any], learn: bool, mo
         seen.clear()
         engine.score([a for group in groups for a in group])
     assert seen and {s[:2] for s in seen} == {(2, 160)} and max(s[2] for s in seen) <= 12
+
+
+def test_a_prompt_goes_with_the_last_of_its_rows(tiny: Callable[..., Any]) -> None:
+    net = tiny().net
+    prompts = [tuple(range(5, 5 + n)) for n in (12, 9, 30)]
+    context = net.prefill(prompts)
+    context.branch(torch.tensor([0, 0, 1, 2]))
+    read = net.extend(context, *pad([(7,), (8,), (9,), (10,)], net.device))
+    context.select(torch.tensor([1, 3]))
+    assert context.trunk is not None and context.trunk.owner.tolist() == [0, 1]
+    assert all(t.shape[0] == 2 for layer in context.cache.layers for t in layer.trunk)
+    more = net.extend(context, *pad([(11,), (12,)], net.device))
+    for prompt, tail, state in zip((prompts[0], prompts[2]), ((8, 11), (10, 12)), more, strict=True):
+        whole = net.body(input_ids=torch.tensor([[*prompt, *tail]]), use_cache=False).last_hidden_state[0]
+        torch.testing.assert_close(state, whole[-1], rtol=1e-4, atol=1e-4)
+    assert len(read) == 4
 
 
 def test_rows_are_planned_with_their_share_of_the_prompt(tiny: Callable[..., Any]) -> None:

@@ -34,11 +34,9 @@ class Trunk:
     """What rows began with in common: which of its columns are real, [P, T], and which of the P beginnings each row goes on from, [R]."""
 
     def __init__(self, mask: Tensor, owner: Tensor) -> None:
-        self.mask, self.owner, self.blocks = mask, owner, Blocks(owner, len(mask))
+        self.mask, self.owner = mask, owner
+        self.blocks = Blocks(owner, len(mask), split=False)  # in each layer, keys would have to be copied to a second block
         self.hidden = None if mask.all() else ~self.blocks.of(mask)[:, None, None]
-
-    def select(self, rows: Tensor) -> Trunk:
-        return Trunk(self.mask, self.owner[rows])
 
     def join(self, other: Trunk) -> Trunk:
         """Both, the other's behind."""

@@ -10,15 +10,16 @@ class Blocks:
     """Items, each of one of k owners, in blocks of one size for a batched product.
 
     A block is as long as the most that an owner has where that at most doubles the work, else as long as the mean, and the larger
-    owners take several: then there are fewer than 2 k. For the tokens of 16 adapters of SmolLM2, about 55 each, forward and backward
-    took 0.5 of the time of one product an adapter (and of `torch._grouped_mm`) in bfloat16, 0.9 in float32; decoding 0.1 to 0.8.
+    owners take several, unless not to be split: then there are fewer than 2 k. For the tokens of 16 adapters of SmolLM2, about 55
+    each, forward and backward took 0.5 of the time of one product an adapter (and of `torch._grouped_mm`) in bfloat16, 0.9 in
+    float32; decoding 0.1 to 0.8.
     """
 
-    def __init__(self, owner: Tensor, k: int) -> None:
+    def __init__(self, owner: Tensor, k: int, *, split: bool = True) -> None:
         """`owner` [N] holds each item's."""
         each, self.items = torch.bincount(owner, minlength=k), len(owner)
         most = int(each.max())
-        self.size = most if most * k <= 2 * self.items else -(-self.items // k)
+        self.size = most if not split or most * k <= 2 * self.items else -(-self.items // k)
         taken = (each + self.size - 1) // self.size
         self.owner = torch.arange(k, device=owner.device).repeat_interleave(taken)  # of each block
         self.all_once = bool((taken == 1).all())

@@ -121,7 +121,8 @@ class Context:
         for layer in self.cache.layers:
             layer.select(rows)  # type: ignore[union-attr]
         self.mask = self.mask[rows]
-        self.trunk = self.trunk and self.trunk.select(rows)
+        if self.trunk is not None:
+            self._prune(self.trunk.mask, self.trunk.owner[rows])
         self.follow(rows)
 
     def branch(self, rows: Tensor) -> None:
@@ -146,22 +147,19 @@ class Context:
         self._align(width)
         other._align(width)
         if self.trunk and other.trunk:
-            self._prune()
-            other._prune()
             self.trunk = self.trunk.join(other.trunk)
         for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
             mine.append(theirs)  # type: ignore[union-attr]
         self.mask, self.position = torch.cat([self.mask, other.mask]), torch.cat([self.position, other.position])
         self.hidden = torch.cat([self.hidden, other.hidden])
 
-    def _prune(self) -> None:
+    def _prune(self, mask: Tensor, owner: Tensor) -> None:
         """Forget the beginnings that no row goes on from."""
-        assert self.trunk is not None
-        kept, owner = self.trunk.owner.unique(return_inverse=True)
-        if len(kept) < len(self.trunk.mask):
+        kept, owner = owner.unique(return_inverse=True)
+        if len(kept) < len(mask):
             for layer in self.cache.layers:
                 layer.prune(kept)  # type: ignore[union-attr]
-            self.trunk = Trunk(self.trunk.mask[kept], owner)
+        self.trunk = Trunk(mask[kept], owner)
 
     def _align(self, width: int) -> None:
         """Move every row's real columns to the left end of `width` columns."""

@@ -34,15 +34,16 @@ def packed(model: torch.nn.Module, steps: int, *, taught: bool = False) -> Itera
     size = sum(layer.weight.nbytes for layer in layers) * (1 + taught)
     if steps < (TAUGHT if taught else STEPS) or size > free_bytes(torch.device("cpu")) // 4:
         layers = []
-    for layer in layers:
-        weight, pack = layer.weight.detach(), torch.ops.mkldnn._reorder_linear_weight
-        turned = (pack(weight.T.contiguous()),) if taught else ()
-        layer.forward = partial(_taught if taught else _linear, pack(weight), layer.bias, *turned)
+    pack = torch.ops.mkldnn._reorder_linear_weight
     try:
+        for layer in layers:
+            weight = layer.weight.detach()
+            turned = (pack(weight.T.contiguous()),) if taught else ()
+            layer.forward = partial(_taught if taught else _linear, pack(weight), layer.bias, *turned)
         yield
     finally:
         for layer in layers:
-            del layer.forward  # the class's own again
+            vars(layer).pop("forward", None)  # the class's own again
 
 
 def _fits(weight: Tensor, taught: bool) -> bool:
