@@ -57,6 +57,9 @@ def test_what_rows_began_with_counts_as_if_each_had_a_copy(
     read = (query, *first, *behind)
     for one, other in zip(*((out, *torch.autograd.grad(out.square().sum(), read)) for out in (mine, theirs)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    added = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)  # as some models give their masks
+    again = attend(packing, MODULE, query, behind[0], behind[1], added)[0]
+    torch.testing.assert_close(again, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("learn", [False, True])

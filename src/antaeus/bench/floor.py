@@ -78,10 +78,8 @@ def _rate(rows: int, inner: int, columns: int, dtype: str, device: torch.device)
     from antaeus.engine.packed import STEPS, packed
 
     kind = getattr(torch, dtype)
-    x, layer = (
-        torch.randn(rows, inner, device=device).to(kind),
-        torch.nn.Linear(inner, columns, bias=False, device=device, dtype=kind),
-    )
+    x = torch.randn(rows, inner, device=device).to(kind)
+    layer = torch.nn.Linear(inner, columns, bias=False, device=device, dtype=kind)
     with torch.inference_mode():
         seconds = _best(lambda: layer(x), device)
         with packed(layer, STEPS):

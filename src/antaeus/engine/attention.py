@@ -133,15 +133,10 @@ def _whole(packing: Packing, key: Tensor, value: Tensor, mask: Tensor | None) ->
     if packing.trunk is None or packing.beginnings is None:
         return key, value, mask
     assert mask is not None
-    owner, real = (
-        packing.trunk.owner,
-        packing.trunk.mask[packing.trunk.owner][:, None, None].expand(-1, mask.shape[1], mask.shape[2], -1),
-    )
-    begun = (
-        real
-        if mask.dtype == torch.bool
-        else torch.zeros_like(real, dtype=mask.dtype).masked_fill_(~real, torch.finfo(mask.dtype).min)
-    )
+    owner = packing.trunk.owner
+    begun = packing.trunk.mask[owner][:, None, None].expand(-1, *mask.shape[1:3], -1)
+    if mask.dtype != torch.bool:
+        begun = torch.zeros_like(begun, dtype=mask.dtype).masked_fill_(~begun, torch.finfo(mask.dtype).min)
     keys, values = (torch.cat([b[owner], own], 2) for b, own in zip(packing.beginnings, (key, value), strict=True))
     return keys, values, torch.cat([begun, mask], -1)
 
@@ -157,10 +152,10 @@ def install(model: PreTrainedModel) -> Packing:
         )
         if windowed or config._attn_implementation != "sdpa" or not model._supports_attention_backend:
             return Packing(able=False)
-        KNOWN[model] = f"{NAME}-{next(NUMBERS)}", Packing(able=True)
-        name, packing = KNOWN[model]
+        name, packing = f"{NAME}-{next(NUMBERS)}", Packing(able=True)
         AttentionInterface.register(name, partial(attend, packing))
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+        KNOWN[model] = name, packing
     name, packing = KNOWN[model]
     model.set_attn_implementation(name)
     return packing
